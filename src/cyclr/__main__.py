@@ -1,0 +1,5 @@
+"""``python -m cyclr``."""
+
+from cyclr.cli import main
+
+main()

@@ -1,0 +1,175 @@
+"""Arguments and options that several commands share, and how they print."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cyclr.errors import CyclrError, InputError
+from cyclr.rangetest import RangeTest, Reading
+from cyclr.schedules.fields import Constraint
+
+TaskName = Annotated[
+    str,
+    typer.Argument(
+        metavar="TASK",
+        help="digits, fashion-mnist, cifar10, or your own: module:function, file.py:function.",
+        show_default=False,
+    ),
+]
+DataDir = Annotated[
+    str | None,
+    typer.Option("--data-dir", help="Folder of the data, or a data set's name on the hub."),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Plot = Annotated[str | None, typer.Option("--plot", metavar="FILE.png", help="Save a picture.")]
+Policy = Annotated[
+    str,
+    typer.Option(
+        "--policy", help="one_cycle, triangular, triangular2, exp_range or warm_restarts."
+    ),
+]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Budget in epochs.")]
+Steps = Annotated[
+    int, typer.Option("--steps", min=2, help="Length of the range test in optimizer updates.")
+]
+
+
+def print_json(data: Any) -> None:
+    """Print data as JSON on stdout."""
+    typer.echo(json.dumps(data, indent=2))
+
+
+def print_pairs(pairs: Mapping[str, str]) -> None:
+    """Print names and values in two columns on stdout."""
+    width = max(map(len, pairs))
+    for name, value in pairs.items():
+        typer.echo(f"{name.ljust(width)}  {value}")
+
+
+def say(text: str) -> None:
+    """Tell the user something on stderr."""
+    typer.echo(text, err=True)
+
+
+def reading_pairs(reading: Reading) -> dict[str, str]:
+    """Word a reading for people."""
+    return {
+        "base_lr": f"{reading.base_lr:.4g}",
+        "max_lr": f"{reading.max_lr:.4g}",
+        "rule": reading.rule,
+        "outcome": f"{reading.outcome.value}: {reading.outcome.sentence}",
+        **{f"caveat {i}": caveat for i, caveat in enumerate(reading.caveats, start=1)},
+    }
+
+
+def check_new_file(path: str | None) -> None:
+    """Refuse early to write where a file cannot be written.
+
+    Raises:
+        InputError: The path is a folder, or its folder does not exist.
+    """
+    if path is None:
+        return
+    if Path(path).is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; name a file in it")
+    if not Path(path).resolve().parent.is_dir():
+        raise InputError(
+            f"cannot write {path}: there is no folder {Path(path).parent}; make it first"
+        )
+
+
+def check_plot(path: str | None) -> None:
+    """Refuse early to draw where a picture cannot be written.
+
+    Raises:
+        InputError: The path is not one for a picture.
+    """
+    check_new_file(path)
+    if path is not None:
+        from cyclr.report.plots import check_picture
+
+        check_picture(path)
+
+
+def check_choice(option: str, value: str | None, options: Iterable[str]) -> None:
+    """Refuse a word that is not one of the known ones.
+
+    Raises:
+        SpecError: It is not.
+    """
+    if value is not None:
+        Constraint(kind="choice", options=tuple(options)).check(option, value)
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Make a command end with a sentence on Ctrl-C, and when code of the user's own fails."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            say("cyclr: stopped with Ctrl-C")
+            raise typer.Exit(130) from None
+        except (CyclrError, ModuleNotFoundError, typer.Exit):
+            raise
+        except Exception as error:
+            if os.environ.get("CYCLR_TRACEBACK"):
+                raise
+            say(f"cyclr: the work failed: {type(error).__name__}: {error}")
+            say("cyclr: set CYCLR_TRACEBACK=1 to see where")
+            raise typer.Exit(1) from error
+
+    return run
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Any]:
+    """Show a progress bar on stderr; yields ``update(done, text)``."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+        console=Console(stderr=True),
+    )
+    task = bar.add_task(label, total=total, text="")
+
+    def update(done: int, text: str) -> None:
+        bar.start()  # with the first step: what is refused before it gets its sentence alone
+        bar.update(task, completed=done, text=text)
+
+    try:
+        yield update
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+def watch_sweep(update: Any) -> Any:
+    """Make the callback that shows a range test's progress."""
+
+    def on_step(test: RangeTest) -> None:
+        record = test.record
+        update(test.step, f"lr {record.lr[-1]:.2e}  loss {record.loss[-1]:.4g}")
+
+    return on_step

@@ -1,0 +1,79 @@
+"""``cyclr plan``: a recipe from a record and a budget."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cyclr.cli.options import (
+    AsJson,
+    Epochs,
+    Policy,
+    check_choice,
+    check_new_file,
+    print_json,
+    print_pairs,
+    say,
+)
+from cyclr.errors import InputError
+from cyclr.rangetest import RangeRecord
+from cyclr.rangetest.rules import RULES
+from cyclr.recipe import POLICIES, Recipe
+from cyclr.recipe import plan as make_plan
+
+
+def plan(
+    record: Annotated[str, typer.Argument(metavar="RECORD", help="From cyclr find --out.")],
+    epochs: Epochs = None,
+    total_steps: Annotated[
+        int | None, typer.Option("--total-steps", min=3, help="Budget in optimizer updates.")
+    ] = None,
+    policy: Policy = "one_cycle",
+    rule: Annotated[str | None, typer.Option(help="knee, decade or accuracy.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE.json", help="Save the recipe.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a recipe: schedules, length and stopping points, from a record and a budget."""
+    check_new_file(out)
+    check_choice("--rule", rule, RULES)
+    check_choice("--policy", policy, POLICIES)
+    loaded = RangeRecord.load(record)
+    reading = loaded.read(rule)
+    budget = _budget(epochs, total_steps, loaded.steps_per_epoch)
+    recipe = make_plan(reading, total_steps=budget, policy=policy)
+    if out is not None:
+        recipe.save(out)
+        say(f"recipe saved to {out}")
+    if as_json:
+        print_json(recipe.to_dict())
+    else:
+        print_pairs(recipe_pairs(recipe))
+
+
+def _budget(epochs: int | None, total_steps: int | None, per_epoch: int | None) -> int:
+    if (epochs is None) == (total_steps is None):
+        raise InputError("the budget must be given once; pass either --epochs or --total-steps")
+    if total_steps is not None:
+        return total_steps
+    if per_epoch is None:
+        raise InputError(
+            "the record does not say how many steps an epoch has; pass --total-steps instead"
+        )
+    assert epochs is not None
+    return epochs * per_epoch
+
+
+def recipe_pairs(recipe: Recipe) -> dict[str, str]:
+    """Word a recipe for people."""
+    points = recipe.stopping_points
+    shown = ", ".join(f"{point:,}" for point in points[:8]) + (" …" if len(points) > 8 else "")
+    return {
+        "policy": recipe.lr.kind,
+        **{name: str(schedule) for name, schedule in recipe.schedules.items()},
+        "total_steps": f"{recipe.total_steps:,}",
+        "stopping points": shown,
+        **{f"note {i}": note for i, note in enumerate(recipe.notes, start=1)},
+    }

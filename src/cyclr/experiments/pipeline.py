@@ -1,0 +1,182 @@
+"""From a task to a finished run: find, plan, train."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate.utils import set_seed
+
+from cyclr.errors import InputError, TaskError, TrainingError
+from cyclr.experiments.task import Task
+from cyclr.integrations.torch import range_test
+from cyclr.rangetest import RangeRecord, RangeTest
+from cyclr.recipe import Recipe, plan
+from cyclr.training import Run, RunFolder, fit, make_loader
+from cyclr.training.loop import default_metrics, evaluate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """A task, built: everything made from one seed."""
+
+    task: Task
+    seed: int
+    model: Any
+    optimizer: Any
+    batches: Any
+    validation: Any
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates in an epoch."""
+        return len(self.batches)
+
+
+def build(task: Task, *, seed: int = 0, batch_size: int | None = None) -> Parts:
+    """Make a task's model, optimizer and loaders.
+
+    Args:
+        task: The task.
+        seed: Seed of Python's, NumPy's and torch's random generators, and of the data's order.
+        batch_size: In place of the task's own, ≥ 1.
+
+    Raises:
+        TaskError: One of the task's functions fails; the message carries its words.
+        DataError: There is no data.
+    """
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed must be in [0, 2**32), got {seed}; NumPy takes no other")
+    set_seed(seed)
+    size = task.batch_size if batch_size is None else batch_size
+    try:
+        model = task.model()
+        if next(model.parameters(), None) is None:
+            raise TaskError("the model has no parameters, so there is nothing to train")
+        optimizer = task.optimizer(model.parameters())
+    except Exception as error:
+        what = str(error) if isinstance(error, TaskError) else f"{type(error).__name__}: {error}"
+        raise TaskError(f"task {task.name!r} cannot be built: {what}") from error
+    options: dict[str, Any] = {"prepare": task.prepare, "augment": task.augment}
+    validation = None
+    if task.validation is not None:
+        validation = make_loader(task.validation, 4 * size, seed=seed, train=False, **options)
+    return Parts(
+        task=task,
+        seed=seed,
+        model=model,
+        optimizer=optimizer,
+        batches=make_loader(task.train, size, seed=seed, **options),
+        validation=validation,
+    )
+
+
+def find(
+    parts: Parts,
+    *,
+    sweep: Any = None,
+    steps: int | None = None,
+    validate: bool = False,
+    on_step: Callable[[RangeTest], None] | None = None,
+) -> RangeRecord:
+    """Run a range test on a task's parts; they are left as they were.
+
+    Args:
+        parts: From :func:`build`.
+        sweep: Schedule of the rate; by default exponential.
+        steps: Length of the default sweep in updates.
+        validate: Measure the validation metrics along the way (slower; Smith's figure).
+        on_step: Called after every update.
+
+    Raises:
+        TaskError: Validation is asked for and the task has no validation data.
+        TrainingError: The loss is not finite from the first step.
+    """
+    if validate and parts.validation is None:
+        raise TaskError(f"task {parts.task.name!r} has no validation data to validate on")
+    record = range_test(
+        parts.model,
+        parts.optimizer,
+        parts.batches,
+        parts.task.loss_fn,
+        sweep=sweep,
+        steps=steps,
+        validate=_measure(parts) if validate else None,
+        on_step=on_step,
+    )
+    if not math.isfinite(record.loss[0]):
+        raise TrainingError(
+            f"the loss is {record.loss[0]} from the first step, at a rate of {record.lr[0]:g}; "
+            "no rate can mend that: check the model, the inputs and the loss function"
+        )
+    return record
+
+
+def _measure(parts: Parts) -> Callable[[Any], Mapping[str, float]]:
+    metrics = parts.task.metrics
+    chosen = default_metrics(parts.validation) if metrics is None else metrics
+    return lambda model: evaluate(model, parts.validation, parts.task.loss_fn, chosen)
+
+
+def train(
+    parts: Parts,
+    recipe: Recipe,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    record: RangeRecord | None = None,
+    reading: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Run:
+    """Train a task's parts by a recipe, in a run folder that also keeps how it came about.
+
+    Args:
+        parts: From :func:`build`; its model is trained in place.
+        recipe: What to run.
+        folder: Where to keep the run; must not exist yet. None to keep nothing.
+        record: The range test's record, to be kept with the run.
+        reading: What was read off it, as plain data.
+        **options: Passed to :func:`cyclr.training.fit`.
+    """
+    home = None
+    if folder is not None:
+        facts = {"task": parts.task.name, "seed": parts.seed}
+        home = RunFolder(folder, record=record, reading=reading, **facts)
+    return fit(
+        parts.model,
+        parts.optimizer,
+        parts.batches,
+        parts.task.loss_fn,
+        recipe,
+        validation=parts.validation,
+        metrics=parts.task.metrics,
+        folder=home,
+        **options,
+    )
+
+
+def run_task(
+    task: Task,
+    *,
+    epochs: int | None = None,
+    policy: str = "one_cycle",
+    seed: int = 0,
+    folder: str | os.PathLike[str] | None = None,
+) -> Run:
+    """Find, plan and train in one call.
+
+    Args:
+        task: The task.
+        epochs: Budget, ≥ 1; the task's own if None.
+        policy: See :func:`~cyclr.recipe.plan`.
+        seed: Seed of everything random.
+        folder: Where to keep the run; must not exist yet. None to keep nothing.
+    """
+    parts = build(task, seed=seed)
+    record = find(parts)
+    reading = record.read()
+    budget = (task.epochs if epochs is None else epochs) * parts.steps_per_epoch
+    recipe = plan(reading, total_steps=budget, policy=policy)
+    return train(parts, recipe, folder=folder, record=record, reading=reading.to_dict())

@@ -1,0 +1,1 @@
+"""One framework each: the only places that import it. Integrations count; schedules answer."""

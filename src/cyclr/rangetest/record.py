@@ -1,0 +1,186 @@
+"""What a range test saw, raw. Rules draw their conclusions from it, now or years later."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cyclr import jsonfile
+from cyclr.errors import InputError, RecordError, SpecError
+from cyclr.schedules.fields import Constraint
+from cyclr.schedules.spec import Schedule, from_dict
+
+if TYPE_CHECKING:
+    from cyclr.rangetest.reading import Reading
+
+_FORMAT = 1
+_PER_EPOCH = Constraint(kind="integer", ge=1, optional=True)
+_MOMENTUM = Constraint(kind="real", ge=0, lt=1, optional=True)
+
+
+class Outcome(StrEnum):
+    """How a sweep ended."""
+
+    COMPLETED = "completed"
+    DIVERGED = "diverged"
+    NON_FINITE = "non_finite"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words."""
+        return {
+            "completed": "The sweep ran through its whole range.",
+            "diverged": "The loss rose clearly above where it began, and the sweep stopped there.",
+            "non_finite": "The loss became NaN or infinite, and the sweep stopped there.",
+            "interrupted": "The sweep was stopped from outside before its end.",
+        }[self.value]
+
+
+class Series(NamedTuple):
+    """A metric measured at some of the steps."""
+
+    steps: tuple[int, ...]
+    """The steps before whose update the metric was measured, ascending."""
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeRecord:
+    """One sweep: the rate used by each update and the loss measured just before it.
+
+    ``loss[k]`` belongs to the weights before update ``k`` and ``lr[k]`` is the rate of that
+    update, so the first loss that ``lr[k]`` can have influenced is ``loss[k + 1]``.
+
+    Attributes:
+        sweep: The schedule of the rate.
+        lr: Rate used by update k, one entry per update.
+        loss: Loss of update k's batch; may hold NaN and infinity. As long as lr.
+        metrics: Other measurements, such as ``"accuracy"`` at intervals.
+        outcome: How the sweep ended.
+        optimizer: What the sweep ran with, such as name, momentum and weight_decay.
+        steps_per_epoch: Updates in an epoch of the sweep's data, or None if unknown.
+    """
+
+    sweep: Schedule
+    lr: tuple[float, ...]
+    loss: tuple[float, ...]
+    metrics: Mapping[str, Series] = field(default_factory=dict)
+    outcome: Outcome
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    steps_per_epoch: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.lr) != len(self.loss):
+            raise RecordError(
+                f"RangeRecord.loss must be as long as lr ({len(self.lr)}), got {len(self.loss)} "
+                "entries; give one loss per update"
+            )
+        try:
+            _PER_EPOCH.check("RangeRecord.steps_per_epoch", self.steps_per_epoch)
+            _MOMENTUM.check("RangeRecord.optimizer.momentum", self.optimizer.get("momentum"))
+        except SpecError as error:
+            raise RecordError(str(error)) from error
+
+    def __len__(self) -> int:
+        """How many updates the sweep made."""
+        return len(self.lr)
+
+    def read(self, rule: str | None = None) -> Reading:
+        """Draw a conclusion: bounds, outcome and caveats.
+
+        Args:
+            rule: Name of a rule of :mod:`cyclr.rangetest.rules`. By default ``"accuracy"`` when
+                the record holds an accuracy on a linear sweep (Smith's figure), otherwise
+                ``"knee"``.
+
+        Raises:
+            RecordError: The rule is unknown, or the record does not hold what it needs.
+        """
+        from cyclr.rangetest.reading import read
+
+        return read(self, rule)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write the record as plain data that strict JSON can hold."""
+        return {
+            "cyclr_record": _FORMAT,
+            "outcome": self.outcome.value,
+            "sweep": self.sweep.to_dict(),
+            "optimizer": dict(self.optimizer),
+            "steps_per_epoch": self.steps_per_epoch,
+            "lr": jsonfile.pack(self.lr),
+            "loss": jsonfile.pack(self.loss),
+            "metrics": {
+                name: {"steps": list(series.steps), "values": jsonfile.pack(series.values)}
+                for name, series in self.metrics.items()
+            },
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the record to a JSON file.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        jsonfile.write(path, self.to_dict())
+
+    @classmethod
+    def from_dict(cls, data: Any) -> RangeRecord:
+        """Read a record from plain data, as :meth:`to_dict` wrote it.
+
+        Raises:
+            RecordError: The data is not a record, or one of a later format.
+        """
+        if not isinstance(data, dict) or "cyclr_record" not in data:
+            raise RecordError(
+                'it must be an object with the key "cyclr_record"; '
+                "write one with `cyclr find TASK --out record.json` or record.save(path)"
+            )
+        if data["cyclr_record"] != _FORMAT:
+            raise RecordError(
+                f"cyclr_record must be {_FORMAT}, got {data['cyclr_record']!r}; "
+                "this record was written by another version of cyclr, read it with that one"
+            )
+        try:
+            return cls(
+                sweep=from_dict(data["sweep"], where="record.sweep"),
+                lr=jsonfile.unpack(data["lr"]),
+                loss=jsonfile.unpack(data["loss"]),
+                metrics={
+                    str(name): Series(
+                        tuple(map(int, series["steps"])), jsonfile.unpack(series["values"])
+                    )
+                    for name, series in data["metrics"].items()
+                },
+                outcome=Outcome(data["outcome"]),
+                optimizer=dict(data["optimizer"]),
+                steps_per_epoch=data["steps_per_epoch"],
+            )
+        except KeyError as error:
+            raise RecordError(
+                f"the record lacks {error}; it is damaged, run the sweep again"
+            ) from error
+        except RecordError:
+            raise
+        except SpecError as error:
+            raise RecordError(f"the record's sweep is damaged: {error}") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise RecordError(f"the record is damaged ({error}); run the sweep again") from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> RangeRecord:
+        """Read a record from a JSON file.
+
+        Raises:
+            RecordError: The file cannot be read, or is not a record.
+        """
+        try:
+            return cls.from_dict(jsonfile.read(path, what="a range test's record"))
+        except RecordError as error:
+            raise RecordError(f"{path} is not a range test's record: {error}") from error
+        except InputError as error:
+            raise RecordError(str(error)) from error

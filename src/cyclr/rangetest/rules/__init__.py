@@ -1,0 +1,17 @@
+"""The rules: pure functions from a record to bounds, one a file."""
+
+from collections.abc import Callable
+
+from cyclr.rangetest.record import RangeRecord
+from cyclr.rangetest.rules.accuracy import accuracy
+from cyclr.rangetest.rules.bounds import Bounds
+from cyclr.rangetest.rules.decade import decade
+from cyclr.rangetest.rules.knee import knee
+
+RULES: dict[str, Callable[[RangeRecord], Bounds]] = {
+    "accuracy": accuracy,
+    "decade": decade,
+    "knee": knee,
+}
+
+__all__ = ["RULES", "Bounds", "accuracy", "decade", "knee"]

@@ -1,0 +1,102 @@
+"""What every rule returns, and what rules share."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cyclr.errors import RecordError
+from cyclr.rangetest.record import Outcome, RangeRecord
+
+Floats = npt.NDArray[np.float64]
+
+
+class Bounds(NamedTuple):
+    """A rule's conclusion."""
+
+    base_lr: float
+    max_lr: float
+    caveats: tuple[str, ...] = ()
+
+
+class Noise(NamedTuple):
+    """How losses scatter around their trend."""
+
+    level: float
+    """Median loss of the sweep's first tenth, where the rate is too small to matter."""
+    spread: float
+    """Standard deviation of a batch's loss, estimated from successive differences."""
+
+
+def finite_part(record: RangeRecord, *, least: int = 5) -> tuple[Floats, Floats]:
+    """Give the rates and losses of the updates whose loss is finite.
+
+    Raises:
+        RecordError: There are fewer than ``least``; the message says since when.
+    """
+    lr, loss = np.asarray(record.lr, dtype=float), np.asarray(record.loss, dtype=float)
+    keep = np.isfinite(loss)
+    if int(keep.sum()) >= least:
+        return lr[keep], loss[keep]
+    if len(record) and not keep[0]:
+        raise RecordError(
+            f"the loss is {record.loss[0]} at the first step, at a rate of {record.lr[0]:g}: "
+            "no rate can mend that; check the model, the inputs and the loss function"
+        )
+    raise RecordError(
+        f"the record holds {int(keep.sum())} finite losses and a rule needs {least}; "
+        "run the sweep with more steps, or start it lower"
+    )
+
+
+def noise(loss: Floats) -> Noise:
+    """Estimate where the losses start and how they scatter."""
+    head = loss[: max(5, loss.size // 10)]
+    scale = 1.4826 / np.sqrt(2)
+    # Over the whole sweep: ten differences say little, and the median ignores an exploding end.
+    return Noise(float(np.median(head)), float(scale * np.median(np.abs(np.diff(loss)))))
+
+
+def running_mean(values: Any, width: int) -> Floats:
+    """Average over a centred window of odd width, shorter at the ends: no lag."""
+    series = np.asarray(values, dtype=float)
+    half = min(width, series.size) // 2
+    sums = np.concatenate([[0.0], np.cumsum(series)])
+    index = np.arange(series.size)
+    reach = np.minimum(half, np.minimum(index, series.size - 1 - index))
+    low, high = index - reach, index + reach + 1
+    return np.asarray((sums[high] - sums[low]) / (high - low))
+
+
+def doubts(record: RangeRecord, loss: Floats, top: int) -> tuple[str, ...]:
+    """Say in words what makes a conclusion from the losses doubtful.
+
+    Args:
+        record: What the sweep saw.
+        loss: Its finite losses.
+        top: Index of the largest rate that the rule considers good.
+    """
+    found = []
+    level, spread = noise(loss)
+    width = max(3, loss.size // 10) | 1
+    # Away from the ends, where the average is of fewer losses and noisier.
+    inside = running_mean(loss, width)[width // 2 : loss.size - width // 2]
+    fall = level - float(inside.min())
+    if fall <= 5 * spread / np.sqrt(width):
+        found.append(
+            "The loss never fell clearly below where it began: the record is flat or too noisy to "
+            "support a conclusion. Use more steps, a wider range or a larger batch."
+        )
+    elif record.outcome is Outcome.COMPLETED and top >= loss.size - max(2, loss.size // 20):
+        found.append(
+            "The loss was still low at the end of the sweep: a higher rate may be better. "
+            "Raise end_lr."
+        )
+    if record.outcome is not Outcome.COMPLETED and loss.size < 15:
+        found.append(
+            f"The sweep ended after {len(record)} steps: it began too close to divergence. "
+            "Lower start_lr."
+        )
+    return tuple(found)

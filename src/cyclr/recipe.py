@@ -1,0 +1,273 @@
+"""A recipe: every hyper-parameter's schedule, how many steps to run, and where to stop well."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from cyclr import jsonfile
+from cyclr.errors import InputError, SpecError, complaint
+from cyclr.rangetest.reading import Reading
+from cyclr.schedules import (
+    ExpRange,
+    OneCycle,
+    Opposite,
+    Schedule,
+    Triangular,
+    Triangular2,
+    WarmRestarts,
+    from_dict,
+)
+from cyclr.schedules.fields import Constraint
+
+_FORMAT = 1
+_MOMENTUM = (0.85, 0.95)  # arXiv 1803.09820, section 4.3
+_LEAST_MOMENTUM = 0.8  # below this the sweep says little about momenta of .85 to .95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a run needs to know: schedules, length, stopping points.
+
+    >>> from cyclr.schedules import Triangular
+    >>> recipe = Recipe(lr=Triangular(base_lr=0.1, max_lr=1.0, stepsize=10), total_steps=50)
+    >>> recipe.stopping_points, recipe.values(10)
+    ((20, 40, 50), {'lr': 1.0})
+
+    Attributes:
+        lr: Schedule of the learning rate.
+        momentum: Schedule of the momentum (or Adam's beta1); None leaves the optimizer's own.
+        weight_decay: Schedule of the weight decay; None leaves the optimizer's own.
+        total_steps: How many updates to run, ≥ 1.
+        steps_per_epoch: Updates in an epoch, ≥ 1, for people to read; None if unknown.
+        notes: Why the recipe is what it is, one sentence each.
+
+    Raises:
+        SpecError: A field breaks its constraint.
+    """
+
+    lr: Schedule
+    momentum: Schedule | None = None
+    weight_decay: Schedule | None = None
+    total_steps: int
+    steps_per_epoch: int | None = None
+    notes: tuple[str, ...] = ()
+
+    _CONSTRAINTS: ClassVar[dict[str, Constraint]] = {
+        "lr": Constraint(kind="schedule"),
+        "momentum": Constraint(kind="schedule", optional=True),
+        "weight_decay": Constraint(kind="schedule", optional=True),
+        "total_steps": Constraint(kind="integer", ge=1),
+        "steps_per_epoch": Constraint(kind="integer", ge=1, optional=True),
+    }
+
+    def __post_init__(self) -> None:
+        for name, constraint in self._CONSTRAINTS.items():
+            value = constraint.check(f"Recipe.{name}", getattr(self, name))
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "notes", tuple(self.notes))
+
+    @property
+    def schedules(self) -> dict[str, Schedule]:
+        """The schedules that are given, by hyper-parameter."""
+        pairs = {"lr": self.lr, "momentum": self.momentum, "weight_decay": self.weight_decay}
+        return {name: schedule for name, schedule in pairs.items() if schedule is not None}
+
+    def values(self, step: int) -> dict[str, float]:
+        """Give every scheduled hyper-parameter's value used by update ``step``."""
+        return {name: schedule(step) for name, schedule in self.schedules.items()}
+
+    @property
+    def stopping_points(self) -> tuple[int, ...]:
+        """Say after how many updates the model is worth keeping, at cycle ends and at the end."""
+        ends = self.lr.cycle_ends(self.total_steps)
+        return ends if self.total_steps in ends else (*ends, self.total_steps)
+
+    def replace(self, **changes: Any) -> Recipe:
+        """Make a copy with some fields changed, checked like a new one."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write the recipe as plain data."""
+        return {
+            "cyclr_recipe": _FORMAT,
+            "total_steps": self.total_steps,
+            "steps_per_epoch": self.steps_per_epoch,
+            **{name: schedule.to_dict() for name, schedule in self.schedules.items()},
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Recipe:
+        """Read a recipe from plain data, as :meth:`to_dict` wrote it.
+
+        Raises:
+            SpecError: The data is not a recipe; the message names the field.
+        """
+        if not isinstance(data, dict) or data.get("cyclr_recipe") != _FORMAT:
+            raise SpecError(
+                f'it must be an object with "cyclr_recipe": {_FORMAT}; '
+                "write one with `cyclr plan RECORD --out recipe.json` or recipe.save(path)"
+            )
+        known = {"cyclr_recipe", "notes", *cls._CONSTRAINTS}
+        if unknown := sorted(set(data) - known):
+            raise SpecError(f"recipe.{unknown[0]} is not a field; the fields: {sorted(known)}")
+        if missing := sorted({"lr", "total_steps"} - set(data)):
+            raise SpecError(f"recipe.{missing[0]} is missing; a recipe needs it")
+        fields = {name: data[name] for name in cls._CONSTRAINTS if data.get(name) is not None}
+        for name in ("lr", "momentum", "weight_decay"):
+            if name in fields:
+                fields[name] = from_dict(fields[name], where=f"recipe.{name}")
+        return cls(**fields, notes=tuple(map(str, data.get("notes", ()))))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the recipe to a JSON file.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        jsonfile.write(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Recipe:
+        """Read a recipe from a JSON file.
+
+        Raises:
+            SpecError: The file cannot be read, or is not a recipe.
+        """
+        try:
+            return cls.from_dict(jsonfile.read(path, what="a recipe"))
+        except SpecError as error:
+            raise SpecError(f"{path} is not a recipe: {error}") from error
+        except InputError as error:
+            raise SpecError(str(error)) from error
+
+
+POLICIES = ("one_cycle", "triangular", "triangular2", "exp_range", "warm_restarts")
+
+
+def plan(
+    reading: Reading,
+    *,
+    total_steps: int,
+    policy: str = "one_cycle",
+    steps_per_epoch: int | None = None,
+    momentum: tuple[float, float] | str | None = "auto",
+) -> Recipe:
+    """Make a recipe from a reading and a budget.
+
+    - ``one_cycle``: peak at max_lr, from and back to max_lr / 10 in two legs of 45 % of the steps
+      each, then down a further factor of 1000 (arXiv 1803.09820, section 4).
+    - ``triangular``, ``triangular2``, ``exp_range``: whole cycles between base_lr and max_lr with a
+      stepsize of 2 to 10 epochs, four cycles if they fit, at least three; when not even three fit,
+      one-cycle, with a note that says so (arXiv 1506.01186, sections 3.2 and 4). ``exp_range``
+      lets the amplitude decline to a tenth.
+    - ``warm_restarts``: three periods, each twice as long as the one before (arXiv 1608.03983).
+
+    Only whole cycles are planned, so up to a few steps of the budget may be left over; a note says
+    how many.
+
+    Args:
+        reading: The bounds, and what the sweep ran with.
+        total_steps: The budget in updates, ≥ 3.
+        policy: One of the above.
+        steps_per_epoch: Updates in an epoch, ≥ 1; by default what the reading knows. Without it,
+            the stepsize is a share of the budget alone.
+        momentum: ``(low, high)`` of a momentum opposite to the rate; None to leave the optimizer's
+            alone; ``"auto"`` for (.85, .95) if the sweep ran with a momentum (or beta1) ≥ .8,
+            otherwise None.
+
+    Raises:
+        SpecError: An argument breaks its constraint.
+    """
+    total = Constraint(kind="integer", ge=3).check("total_steps", total_steps)
+    Constraint(kind="choice", options=POLICIES).check("policy", policy)
+    per_epoch = reading.steps_per_epoch if steps_per_epoch is None else steps_per_epoch
+    per_epoch = Constraint(kind="integer", ge=1, optional=True).check("steps_per_epoch", per_epoch)
+    notes: list[str] = []
+    lr = _schedule(policy, reading, total, per_epoch, notes)
+    length = lr.total_steps or total
+    if length < total:
+        notes.append(
+            f"{total - length} of the {total} steps are left over to end on a whole cycle."
+        )
+    bounds = _momentum_bounds(momentum, reading, notes)
+    return Recipe(
+        lr=lr,
+        momentum=None if bounds is None else _opposite(lr, *bounds),
+        total_steps=length,
+        steps_per_epoch=per_epoch,
+        notes=tuple(notes),
+    )
+
+
+def _schedule(
+    policy: str, reading: Reading, total: int, per_epoch: int | None, notes: list[str]
+) -> Schedule:
+    """Choose the rate's schedule for the budget."""
+    low, high = reading.base_lr, reading.max_lr
+    if policy == "warm_restarts":
+        if total >= 7:
+            return WarmRestarts(max_lr=reading.max_lr, period=total // 7, multiplier=2, cycles=3)
+        notes.append(
+            f"One-cycle instead of warm_restarts: three periods do not fit in {total} steps."
+        )
+    elif policy != "one_cycle":
+        cycles = _cycles(total, per_epoch)
+        if cycles is not None:
+            leg = total // (2 * cycles)
+            if policy == "exp_range":
+                gamma = 0.1 ** (1 / total)
+                return ExpRange(base_lr=low, max_lr=high, stepsize=leg, cycles=cycles, gamma=gamma)
+            cls = Triangular if policy == "triangular" else Triangular2
+            return cls(base_lr=low, max_lr=high, stepsize=leg, cycles=cycles)
+        notes.append(
+            f"One-cycle instead of {policy}: three cycles with a stepsize of at least two epochs "
+            f"need {12 * (per_epoch or 1)} steps, the budget is {total}."
+        )
+    notes.append("One cycle over 90 % of the steps, then down to a thousandth of its lower bound.")
+    return OneCycle(
+        max_lr=reading.max_lr,
+        base_lr=reading.max_lr / 10,
+        final_lr=reading.max_lr / 10_000,
+        total_steps=total,
+    )
+
+
+def _cycles(total: int, per_epoch: int | None) -> int | None:
+    """Choose how many whole cycles: four if they fit, three if not, more if legs would exceed."""
+    low, high = (1, total) if per_epoch is None else (2 * per_epoch, 10 * per_epoch)
+    if total // 6 < low:
+        return None
+    cycles = 4 if total // 8 >= low else 3
+    while total // (2 * cycles) > high:
+        cycles += 1
+    return cycles
+
+
+def _momentum_bounds(
+    momentum: tuple[float, float] | str | None, reading: Reading, notes: list[str]
+) -> tuple[float, float] | None:
+    if momentum is None:
+        return None
+    if isinstance(momentum, str):
+        Constraint(kind="choice", options=("auto",)).check("momentum", momentum)
+        tested = reading.optimizer.get("momentum")
+        if tested is not None and tested >= _LEAST_MOMENTUM:
+            return _MOMENTUM
+        ran = "an unknown momentum" if tested is None else f"a momentum of {tested:g}"
+        notes.append(f"Momentum is left as it is: the sweep ran with {ran}.")
+        return None
+    bound = Constraint(kind="real", ge=0, lt=1)
+    pair = Constraint(kind="tuple", item=bound).check("momentum", momentum)
+    if len(pair) != 2 or pair[0] > pair[1]:
+        raise SpecError(complaint("momentum", "(low, high) with low ≤ high", momentum, "reorder"))
+    return pair[0], pair[1]
+
+
+def _opposite(lr: Any, low: float, high: float) -> Schedule:
+    """Let the momentum fall as the rate rises, over the rate's own bounds."""
+    bottom = lr.min_lr if isinstance(lr, WarmRestarts) else lr.base_lr
+    return Opposite(schedule=lr, bottom=bottom, top=lr.max_lr, low=low, high=high)

@@ -1,0 +1,1 @@
+"""Pictures and reports of schedules, range tests and runs."""

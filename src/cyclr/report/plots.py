@@ -1,0 +1,165 @@
+"""Pictures with Matplotlib: a range test with its bounds, schedules, a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cyclr.errors import InputError
+from cyclr.extras import require
+from cyclr.rangetest import RangeRecord, Reading
+from cyclr.recipe import Recipe
+from cyclr.schedules import LinearSweep, Schedule
+
+_LOSS, _METRIC, _RATE, _BAND = "#4269d0", "#e8590c", "#3b7d4f", "#ffd8a8"
+_POINTS = 2000
+
+
+def _figure(rows: int, *, height: float, shares: Sequence[float] | None = None) -> tuple[Any, Any]:
+    # Figures of their own, without pyplot: nothing global is touched, no window is needed.
+    figure = require("matplotlib.figure", caller="cyclr.report", extra="cli").Figure(
+        figsize=(7.5, height), layout="constrained"
+    )
+    ratios = None if shares is None else {"height_ratios": list(shares)}
+    return figure, figure.subplots(rows, 1, squeeze=False, gridspec_kw=ratios)[:, 0]
+
+
+def save(figure: Any, path: str | os.PathLike[str]) -> None:
+    """Write a figure to a file, in the format of its suffix.
+
+    Raises:
+        InputError: The file cannot be written, or the suffix is not a known format.
+    """
+    try:
+        figure.savefig(path, dpi=130)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write the picture {path}: {error}; try another .png") from error
+
+
+def check_picture(path: str | os.PathLike[str]) -> None:
+    """Say early whether a picture can be written: before the work, not after it.
+
+    Raises:
+        InputError: The suffix is not a format, or the place is not one for a file.
+        MissingExtraError: Matplotlib is not installed.
+    """
+    formats = _canvas().get_supported_filetypes()
+    suffix = Path(path).suffix.lstrip(".").lower()
+    if suffix not in formats:
+        known = ", ".join(sorted(formats))
+        raise InputError(f"cannot write the picture {path}: its suffix must be one of {known}")
+
+
+def _canvas() -> Any:
+    return require("matplotlib.figure", caller="a picture", extra="cli").Figure().canvas
+
+
+def range_figure(record: RangeRecord, reading: Reading | None = None) -> Any:
+    """Draw a range test: loss (and accuracy) over the rate, the bounds as a band.
+
+    Args:
+        record: What the sweep saw.
+        reading: The bounds to mark; None to mark nothing.
+
+    Returns:
+        A Matplotlib figure.
+    """
+    figure, (axes,) = _figure(1, height=4.2)
+    lr, loss = np.asarray(record.lr), np.asarray(record.loss)
+    axes.plot(lr, loss, color=_LOSS, linewidth=1.4, label="training loss")
+    _limit_loss(axes, loss)
+    if not isinstance(record.sweep, LinearSweep):
+        axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("loss", color=_LOSS)
+    if record.metrics:
+        twin = axes.twinx()
+        for name, series in record.metrics.items():
+            if name.endswith("loss"):
+                axes.plot(lr[list(series.steps)], series.values, color=_LOSS, ls=":", label=name)
+            else:
+                twin.plot(lr[list(series.steps)], series.values, color=_METRIC, label=name)
+        twin.set_ylabel("accuracy", color=_METRIC)
+    if reading is not None:
+        axes.axvspan(reading.base_lr, reading.max_lr, color=_BAND, alpha=0.6, lw=0)
+        text = f"base_lr {reading.base_lr:.3g}, max_lr {reading.max_lr:.3g} ({reading.rule})"
+        axes.set_title(f"{text}; sweep {record.outcome.value}", fontsize=10)
+    axes.grid(alpha=0.25)
+    return figure
+
+
+def _limit_loss(axes: Any, loss: Any) -> None:
+    """Keep an exploding end from flattening everything else."""
+    finite = loss[np.isfinite(loss)]
+    if finite.size:
+        low, start = float(finite.min()), float(np.median(finite[:5]))
+        top = max(start, float(np.quantile(finite, 0.9)))
+        margin = 0.15 * (top - low) or 0.1 * abs(low) or 1.0
+        axes.set_ylim(low - margin / 2, top + 3 * margin)
+
+
+def schedule_figure(curves: Mapping[str, Schedule], *, steps: int) -> Any:
+    """Draw schedules over the same steps, one above the other.
+
+    Args:
+        curves: Schedules by name.
+        steps: How many steps to draw, ≥ 1.
+
+    Returns:
+        A Matplotlib figure.
+    """
+    figure, rows = _figure(len(curves), height=1.2 + 2.0 * len(curves))
+    at = np.unique(np.linspace(0, steps - 1, min(steps, _POINTS)).astype(np.int64))
+    for axes, (name, schedule) in zip(rows, curves.items(), strict=True):
+        axes.plot(at, schedule(at), color=_RATE)
+        axes.set_ylabel(name)
+        axes.grid(alpha=0.25)
+    rows[-1].set_xlabel("step")
+    return figure
+
+
+def run_figure(folder: str | os.PathLike[str]) -> Any:
+    """Draw a run: the loss, the evaluations and the rate against steps, stopping points marked.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        A Matplotlib figure.
+
+    Raises:
+        RecordError: The folder is not a run's.
+        SpecError: Its recipe is damaged.
+    """
+    from cyclr.training.run import read_metrics  # brings torch, which the other pictures can spare
+
+    lines = read_metrics(folder)
+    recipe = Recipe.load(Path(folder) / "recipe.json")
+    trained = [line for line in lines if "loss" in line]
+    stops = [line for line in lines if line.get("stopping_point")]
+    figure, (top, bottom) = _figure(2, height=5.6, shares=(2, 1))
+    step, loss = [line["step"] for line in trained], [line["loss"] for line in trained]
+    top.plot(step, loss, color=_LOSS, alpha=0.35, linewidth=0.8)
+    width = max(1, len(loss) // 50)
+    if len(loss) > 2 * width:
+        smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
+        top.plot(step[width // 2 :][: len(smooth)], smooth, color=_LOSS, label="training loss")
+    top.set_ylabel("loss", color=_LOSS)
+    if stops and "val_accuracy" in stops[0]:
+        twin = top.twinx()
+        values = [line["val_accuracy"] for line in stops]
+        twin.plot([line["step"] for line in stops], values, "o-", color=_METRIC)
+        twin.set_ylabel("validation accuracy", color=_METRIC)
+    at = np.arange(0, recipe.total_steps, max(1, recipe.total_steps // _POINTS))
+    bottom.plot(at, recipe.lr(at), color=_RATE)
+    bottom.set_ylabel("learning rate", color=_RATE)
+    bottom.set_xlabel("step")
+    for axes in (top, bottom):
+        axes.grid(alpha=0.25)
+        for point in recipe.stopping_points:
+            axes.axvline(point, color="grey", ls="--", lw=0.8)
+    return figure

@@ -1,0 +1,50 @@
+"""Curves in a terminal, in Braille dots: two columns and four rows of dots to a character."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+_EMPTY = 0x2800
+_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # by column, then row from the top
+
+
+def chart(
+    curves: Mapping[str, Sequence[float]], *, x_max: int, width: int = 64, height: int = 10
+) -> str:
+    """Draw curves over the same steps, one chart below the other.
+
+    Args:
+        curves: Values at evenly spaced steps from 0 to x_max, by name.
+        x_max: The last step, for the axis.
+        width: Characters across, ≥ 16, labels included.
+        height: Rows of each chart, ≥ 2.
+    """
+    blocks = [
+        _one(name, np.asarray(values, float), width, height) for name, values in curves.items()
+    ]
+    margin = 11
+    axis = "0".rjust(margin + 1) + f"{x_max:,} steps".rjust(width - margin - 1)
+    return "\n".join([*blocks, axis])
+
+
+def _one(name: str, values: Any, width: int, height: int) -> str:
+    columns, rows = 2 * (width - 11), 4 * height
+    low, high = float(values.min()), float(values.max())
+    at = np.linspace(0, values.size - 1, columns)
+    sampled = np.interp(at, np.arange(values.size), values)
+    scale = (rows - 1) / (high - low) if high > low else 0.0
+    level = np.rint((high - sampled) * scale).astype(int) if scale else np.full(columns, rows // 2)
+    cells = np.full((height, width - 11), _EMPTY)
+    for column in range(columns):
+        # A vertical stroke from the column before keeps steep legs in one piece.
+        now, before = int(level[column]), int(level[max(column - 1, 0)])
+        first, last = (before + 1, now) if now > before else (now, max(now, before - 1))
+        for row in range(first, last + 1):
+            cells[row // 4, column // 2] |= _DOTS[column % 2][row % 4]
+    lines = ["".join(map(chr, row)) for row in cells]
+    labels = [f"{high:10.4g}", *[" " * 10] * (height - 2), f"{low:10.4g}"]
+    drawn = [f"{label} {line}".rstrip() for label, line in zip(labels, lines, strict=True)]
+    return "\n".join([name, *drawn])

@@ -1,0 +1,101 @@
+"""``cyclr plan``: a record and a budget in, a recipe out."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cyclr import ExponentialSweep, Outcome, RangeRecord, Recipe, plan
+from cyclr.cli import main
+
+Command = Callable[..., tuple[int, str, str]]
+SWEEP = ExponentialSweep(start_lr=1e-5, end_lr=10.0, steps=60)
+RECORD = RangeRecord(
+    sweep=SWEEP,
+    lr=tuple(SWEEP(k) for k in range(60)),
+    loss=tuple(2.3 - 1.5 / (1 + 2.0 ** (25 - k)) + 2.0 ** (k - 50) for k in range(60)),
+    outcome=Outcome.DIVERGED,
+    optimizer={"name": "SGD", "momentum": 0.9},
+    steps_per_epoch=20,
+)
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in an empty folder; gives exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*argv: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["cyclr", *argv])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return (int(caught.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def _record(tmp_path: Path) -> None:
+    RECORD.save(tmp_path / "record.json")
+
+
+def test_json_is_the_recipe_that_the_library_plans(run: Command) -> None:
+    code, out, err = run("plan", "record.json", "--epochs", "30", "--json")
+    assert (code, err) == (0, "")
+    expected = plan(RECORD.read(), total_steps=600)
+    assert Recipe.from_dict(json.loads(out)) == expected
+    assert expected.total_steps == 600
+
+
+@pytest.mark.parametrize(
+    ("policy", "kind"),
+    [
+        ("one_cycle", "one_cycle"),
+        ("triangular", "triangular"),
+        ("triangular2", "triangular2"),
+        ("exp_range", "exp_range"),
+        ("warm_restarts", "warm_restarts"),
+    ],
+)
+def test_every_policy_can_be_planned(run: Command, policy: str, kind: str) -> None:
+    code, out, _ = run("plan", "record.json", "--epochs", "40", "--policy", policy, "--json")
+    assert code == 0
+    recipe = Recipe.from_dict(json.loads(out))
+    assert recipe.lr.kind == kind
+    assert recipe.stopping_points[-1] == recipe.total_steps <= 800
+
+
+def test_a_budget_in_steps(run: Command) -> None:
+    code, out, _ = run("plan", "record.json", "--total-steps", "123", "--json")
+    assert code == 0
+    assert json.loads(out)["total_steps"] == 123
+
+
+def test_another_rule_gives_other_bounds(run: Command) -> None:
+    code, out, _ = run("plan", "record.json", "--epochs", "30", "--rule", "decade", "--json")
+    assert code == 0
+    peak = Recipe.from_dict(json.loads(out)).lr.max_lr  # type: ignore[attr-defined]
+    assert peak == RECORD.read("decade").max_lr != RECORD.read().max_lr
+
+
+def test_the_recipe_is_saved_and_said_on_stderr(run: Command, tmp_path: Path) -> None:
+    code, out, err = run("plan", "record.json", "--epochs", "30", "--out", "recipe.json")
+    assert (code, err) == (0, "recipe saved to recipe.json\n")
+    recipe = Recipe.load(tmp_path / "recipe.json")
+    assert recipe == plan(RECORD.read(), total_steps=600)
+    lines = dict(line.split("  ", 1) for line in out.splitlines())
+    assert lines["policy"].strip() == "one_cycle"
+    assert lines["total_steps"].strip() == "600"
+    points = ", ".join(map(str, recipe.stopping_points))
+    assert lines["stopping points"].strip() == points
+
+
+def test_a_policy_that_does_not_fit_becomes_one_cycle_with_a_note(run: Command) -> None:
+    code, out, _ = run("plan", "record.json", "--epochs", "2", "--policy", "triangular")
+    assert code == 0
+    assert "note 1" in out
+    assert "One-cycle instead of triangular: three cycles" in out

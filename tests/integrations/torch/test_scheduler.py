@@ -1,0 +1,267 @@
+"""The torch Scheduler, on real optimizers."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from cyclr import Constant, LinearSweep, OneCycle, Opposite, Recipe, Triangular
+from cyclr.errors import SpecError, StateError
+from cyclr.integrations.torch import Scheduler
+
+RATE = Triangular(base_lr=0.1, max_lr=1.0, stepsize=4)
+MOMENTUM = Opposite(schedule=RATE, bottom=0.1, top=1.0, low=0.85, high=0.95)
+RECIPE = Recipe(lr=RATE, momentum=MOMENTUM, total_steps=16)
+
+
+def _parameter() -> nn.Parameter:
+    return nn.Parameter(torch.ones(3))
+
+
+def _sgd(**options) -> torch.optim.SGD:
+    return torch.optim.SGD([_parameter()], **{"lr": 0.5, "momentum": 0.9, **options})
+
+
+def _update(optimizer) -> None:
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+
+
+def _drive(optimizer, scheduler, steps, read=lambda group: group["lr"]):
+    """List what each update uses."""
+    used = []
+    for _ in range(steps):
+        value = read(optimizer.param_groups[0])
+        used.append(float(value))
+        _update(optimizer)
+        scheduler.step()
+    return used
+
+
+def test_it_is_a_torch_lr_scheduler() -> None:
+    assert isinstance(Scheduler(_sgd(), RATE), torch.optim.lr_scheduler.LRScheduler)
+
+
+def test_update_k_uses_the_schedule_at_k() -> None:
+    optimizer = _sgd()
+    assert _drive(optimizer, Scheduler(optimizer, RATE), 20) == [RATE(k) for k in range(20)]
+
+
+def test_the_rate_is_right_across_blocks_of_precomputed_steps() -> None:
+    rate = Triangular(base_lr=0.1, max_lr=1.0, stepsize=700)
+    optimizer = _sgd()
+    used = _drive(optimizer, Scheduler(optimizer, rate), 2500)
+    assert used == pytest.approx([rate(k) for k in range(2500)], rel=1e-12)
+
+
+def test_momentum_moves_opposite_to_the_rate() -> None:
+    optimizer = _sgd()
+    used = _drive(optimizer, Scheduler(optimizer, RECIPE), 9, lambda g: g["momentum"])
+    assert used == pytest.approx([0.95, 0.925, 0.9, 0.875, 0.85, 0.875, 0.9, 0.925, 0.95])
+
+
+@pytest.mark.parametrize("make", [torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam])
+def test_adam_s_beta1_takes_the_momentum_s_place(make) -> None:
+    optimizer = make([_parameter()], lr=0.5, betas=(0.9, 0.99))
+    used = _drive(optimizer, Scheduler(optimizer, RECIPE), 5, lambda g: g["betas"][0])
+    assert used == pytest.approx([0.95, 0.925, 0.9, 0.875, 0.85])
+    assert optimizer.param_groups[0]["betas"][1] == 0.99
+
+
+def test_weight_decay_follows_its_schedule() -> None:
+    decay = LinearSweep(start_lr=1e-2, end_lr=0.0, steps=5)
+    optimizer = _sgd(weight_decay=0.5)
+    recipe = Recipe(lr=RATE, weight_decay=decay, total_steps=5)
+    used = _drive(optimizer, Scheduler(optimizer, recipe), 6, lambda g: g["weight_decay"])
+    assert used == pytest.approx([1e-2, 7.5e-3, 5e-3, 2.5e-3, 0.0, 0.0])
+
+
+def test_ratios_between_groups_are_kept() -> None:
+    groups = [
+        {"params": [_parameter()], "lr": 0.02, "weight_decay": 0.0},
+        {"params": [_parameter()], "lr": 0.2, "weight_decay": 1e-4},
+        {"params": [_parameter()], "lr": 0.0, "weight_decay": 5e-5},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=1.0)
+    recipe = Recipe(lr=RATE, weight_decay=Constant(value=1e-3), total_steps=8)
+    scheduler = Scheduler(optimizer, recipe)
+    for _ in range(4):
+        _update(optimizer)
+        scheduler.step()
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([0.1, 1.0, 0.0])
+    decays = [g["weight_decay"] for g in optimizer.param_groups]
+    assert decays == pytest.approx([0.0, 1e-3, 5e-4])
+
+
+def test_groups_can_have_schedules_of_their_own() -> None:
+    optimizer = torch.optim.SGD([{"params": [_parameter()]}, {"params": [_parameter()]}], lr=0.5)
+    scheduler = Scheduler(optimizer, [RATE, Constant(value=0.3)])
+    for _ in range(4):
+        _update(optimizer)
+        scheduler.step()
+    assert [g["lr"] for g in optimizer.param_groups] == [1.0, 0.3]
+    assert scheduler.get_last_lr() == [1.0, 0.3]
+
+
+def test_a_tensor_rate_is_filled_in_place_and_read_as_a_copy() -> None:
+    optimizer = torch.optim.Adam([_parameter()], lr=torch.tensor(0.5))
+    rate = optimizer.param_groups[0]["lr"]
+    scheduler = Scheduler(optimizer, RATE)
+    _update(optimizer)
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] is rate
+    assert float(rate) == pytest.approx(RATE(1))
+    scheduler.get_last_lr()[0].fill_(9.0)
+    assert float(rate) == pytest.approx(RATE(1))
+
+
+def test_without_an_update_it_does_not_move() -> None:
+    optimizer = _sgd()
+    scheduler = Scheduler(optimizer, RATE)
+    for _ in range(5):  # micro-batches, or an update that AMP skipped
+        scheduler.step()
+    assert scheduler.last_epoch == 0
+    assert optimizer.param_groups[0]["lr"] == RATE(0)
+
+
+def test_repeated_calls_after_one_update_count_once() -> None:
+    optimizer = _sgd()
+    scheduler = Scheduler(optimizer, RATE)
+    _update(optimizer)
+    for _ in range(4):  # Accelerate calls once per process
+        scheduler.step()
+    assert scheduler.last_epoch == 1
+
+
+def test_an_update_that_the_grad_scaler_skips_does_not_count() -> None:
+    parameter = _parameter()
+    optimizer = torch.optim.SGD([parameter], lr=0.5)
+    scheduler = Scheduler(optimizer, RATE)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    seen = []
+    for factor in (1.0, float("inf"), 1.0):
+        optimizer.zero_grad()
+        scaler.scale((parameter * factor).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        scheduler.step()
+        seen.append(scheduler.last_epoch)
+    assert seen == [1, 1, 2]
+
+
+def test_a_fused_optimizer_told_to_skip_does_not_count() -> None:
+    parameter = _parameter()
+    optimizer = torch.optim.SGD([parameter], lr=0.5, fused=True)
+    scheduler = Scheduler(optimizer, RATE)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    seen = []
+    for factor in (float("inf"), 1.0):
+        optimizer.zero_grad()
+        scaler.scale((parameter * factor).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        scheduler.step()
+        seen.append(scheduler.last_epoch)
+    assert seen == [0, 1]
+
+
+def test_after_its_end_the_last_value_holds() -> None:
+    optimizer = _sgd()
+    rate = OneCycle(max_lr=1.0, total_steps=10, stepsize=4)
+    used = _drive(optimizer, Scheduler(optimizer, rate), 15)
+    assert used[9:] == [rate.final] * 6
+
+
+def test_a_state_loads_twice_and_resumes_mid_cycle_exactly() -> None:
+    optimizer = _sgd()
+    scheduler = Scheduler(optimizer, RECIPE)
+    whole = _drive(optimizer, scheduler, 12)
+    first = _sgd()
+    part = Scheduler(first, RECIPE)
+    begun = _drive(first, part, 5)
+    state = part.state_dict()
+    before = copy.deepcopy(state)
+    for _ in range(2):
+        second = _sgd()
+        resumed = Scheduler(second, RECIPE)
+        resumed.load_state_dict(state)
+        assert begun + _drive(second, resumed, 7) == whole
+    assert state == before
+
+
+def test_a_state_survives_weights_only_loading(tmp_path) -> None:
+    optimizer = _sgd()
+    scheduler = Scheduler(optimizer, RECIPE)
+    _drive(optimizer, scheduler, 3)
+    torch.save(scheduler.state_dict(), tmp_path / "s.pt")
+    other = Scheduler(_sgd(), RECIPE)
+    other.load_state_dict(torch.load(tmp_path / "s.pt", weights_only=True))
+    assert other.get_last_lr() == [RATE(3)]
+
+
+def test_a_changed_budget_on_resume_is_refused_unless_allowed() -> None:
+    optimizer = _sgd()
+    scheduler = Scheduler(optimizer, OneCycle(max_lr=1.0, total_steps=10))
+    _drive(optimizer, scheduler, 3)
+    longer = OneCycle(max_lr=1.0, total_steps=20)
+    with pytest.raises(StateError, match="allow_change=True"):
+        Scheduler(_sgd(), longer).load_state_dict(scheduler.state_dict())
+    allowed = Scheduler(_sgd(), longer, allow_change=True)
+    allowed.load_state_dict(scheduler.state_dict())
+    assert allowed.get_last_lr() == [longer(3)]
+
+
+def test_a_foreign_state_is_refused() -> None:
+    optimizer = _sgd()
+    foreign = torch.optim.lr_scheduler.StepLR(optimizer, 3).state_dict()
+    with pytest.raises(StateError, match="must be a cyclr Scheduler's"):
+        Scheduler(_sgd(), RATE).load_state_dict(foreign)
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ("triangular", "a cyclr schedule or Recipe"),
+        (0.1, "a cyclr schedule or Recipe"),
+        ([RATE, RATE], "one schedule or recipe, or 1: one per parameter group"),
+    ],
+)
+def test_a_plan_that_is_not_one_is_refused(plan, message) -> None:
+    with pytest.raises(SpecError, match=message):
+        Scheduler(_sgd(), plan)
+
+
+def test_momentum_for_an_optimizer_without_any_is_refused() -> None:
+    optimizer = torch.optim.Adagrad([_parameter()], lr=0.1)
+    with pytest.raises(SpecError, match=r"recipe\.replace\(momentum=None\)"):
+        Scheduler(optimizer, RECIPE)
+
+
+def test_something_that_is_not_an_optimizer_is_refused() -> None:
+    with pytest.raises(TypeError, match="got Linear"):
+        Scheduler(nn.Linear(1, 1), RATE)
+
+
+def test_a_group_added_later_is_an_error() -> None:
+    optimizer = _sgd()
+    scheduler = Scheduler(optimizer, RATE)
+    optimizer.add_param_group({"params": [_parameter()]})
+    _update(optimizer)
+    with pytest.raises(StateError, match="make a new Scheduler after add_param_group"):
+        scheduler.step()
+
+
+def test_it_does_not_keep_itself_alive_through_the_optimizer() -> None:
+    import gc
+    import weakref
+
+    optimizer = _sgd()
+    scheduler = Scheduler(optimizer, RATE)
+    watch = weakref.ref(scheduler)
+    del scheduler
+    gc.collect()
+    assert watch() is None
+    _update(optimizer)  # the hook that stays behind does no harm

@@ -1,0 +1,175 @@
+"""The rules, on curves whose right answer is known, and on curves that have none."""
+
+import math
+
+import numpy as np
+import pytest
+
+from cyclr import ExponentialSweep, LinearSweep, Outcome, RangeRecord
+from cyclr.errors import RecordError
+from cyclr.rangetest import Series
+from cyclr.rangetest.rules import RULES
+
+STEPS = 100
+SWEEP = ExponentialSweep(start_lr=1e-5, end_lr=10.0, steps=STEPS)
+RATES = SWEEP(np.arange(STEPS))
+
+
+def _record(loss, outcome=Outcome.COMPLETED, **fields) -> RangeRecord:
+    lr = tuple(float(x) for x in RATES[: len(loss)])
+    return RangeRecord(sweep=SWEEP, lr=lr, loss=tuple(map(float, loss)), outcome=outcome, **fields)
+
+
+def _valley(turn: float, noise: float = 0.0, seed: int = 0, scale: float = 1.0, shift: float = 0.0):
+    """Make a loss that falls by half over two decades and explodes above ``turn``."""
+    logs = np.log10(RATES)
+    fall = 1.0 / (1.0 + np.exp(-3.0 * (logs - (math.log10(turn) - 1.5))))
+    rise = np.exp(np.clip(6.0 * (logs - math.log10(turn)), -50, 8)) * 0.02
+    loss = 2.3 - 1.5 * fall + rise + np.random.default_rng(seed).normal(0, noise, STEPS)
+    return scale * (loss + shift)
+
+
+def test_decade_is_a_tenth_of_the_rate_at_the_lowest_loss() -> None:
+    loss = np.full(STEPS, 2.0)
+    loss[60] = 0.5
+    reading = _record(loss).read("decade")
+    assert reading.max_lr == pytest.approx(RATES[60] / 10)
+    assert reading.base_lr == pytest.approx(RATES[60] / 40)
+    assert reading.rule == "decade"
+
+
+@pytest.mark.parametrize("turn", [1e-3, 1e-2, 1e-1, 1.0])
+def test_knee_follows_the_turn_over_decades(turn: float) -> None:
+    reading = _record(_valley(turn)).read()
+    assert reading.rule == "knee"
+    assert turn / 4 < reading.max_lr < turn
+    assert reading.max_lr / 10 <= reading.base_lr <= reading.max_lr / 3
+    assert reading.caveats == ()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_knee_stays_within_a_factor_under_noise(seed: int) -> None:
+    clean = _record(_valley(0.1)).read().max_lr
+    noisy = _record(_valley(0.1, noise=0.1, seed=seed)).read().max_lr
+    assert clean / 4 < noisy < clean * 2.5
+
+
+@pytest.mark.parametrize("rule", ["decade", "knee"])
+@pytest.mark.parametrize(("scale", "shift"), [(1e-6, 0), (1e6, 0), (1, -5), (1e3, 100)])
+def test_bounds_do_not_depend_on_the_loss_s_scale_or_sign(rule, scale, shift) -> None:
+    plain = _record(_valley(0.1, noise=0.02)).read(rule)
+    moved = _record(_valley(0.1, noise=0.02, scale=scale, shift=shift)).read(rule)
+    assert moved.max_lr == pytest.approx(plain.max_lr)
+    assert moved.base_lr == pytest.approx(plain.base_lr)
+
+
+@pytest.mark.parametrize("rule", ["decade", "knee"])
+def test_nan_and_infinity_are_left_out(rule) -> None:
+    loss = _valley(0.1)
+    clean = _record(loss).read(rule).max_lr
+    loss[10], loss[30] = math.nan, math.inf
+    assert _record(loss).read(rule).max_lr == pytest.approx(clean, rel=0.25)
+
+
+@pytest.mark.parametrize("rule", ["decade", "knee"])
+def test_a_flat_record_gets_a_caveat(rule) -> None:
+    loss = np.random.default_rng(1).normal(2.3, 0.1, STEPS)
+    caveats = _record(loss).read(rule).caveats
+    assert any("flat or too noisy" in caveat for caveat in caveats)
+
+
+@pytest.mark.parametrize("rule", ["decade", "knee"])
+def test_a_loss_still_low_at_the_end_gets_a_caveat(rule) -> None:
+    caveats = _record(np.linspace(2.3, 0.3, STEPS)).read(rule).caveats
+    assert any("Raise end_lr" in caveat for caveat in caveats)
+
+
+@pytest.mark.parametrize("rule", ["decade", "knee"])
+def test_a_sweep_that_diverged_at_once_gets_a_caveat(rule) -> None:
+    loss = [2.3, 2.2, 2.0, 1.9, 2.5, 6.0, 20.0, 50.0, 90.0]
+    caveats = _record(loss, Outcome.DIVERGED).read(rule).caveats
+    assert any("Lower start_lr" in caveat for caveat in caveats)
+
+
+def test_an_interrupted_sweep_gets_a_caveat() -> None:
+    caveats = _record(_valley(0.1)[:60], Outcome.INTERRUPTED).read().caveats
+    assert any("interrupted" in caveat for caveat in caveats)
+
+
+@pytest.mark.parametrize("rule", ["decade", "knee"])
+def test_nan_from_the_first_step_blames_the_model_not_the_rate(rule) -> None:
+    with pytest.raises(RecordError, match=r"nan at the first step.*no rate can mend that"):
+        _record([math.nan, math.nan], Outcome.NON_FINITE).read(rule)
+
+
+@pytest.mark.parametrize("rule", ["decade", "knee"])
+def test_too_short_a_record_says_how_much_is_missing(rule) -> None:
+    with pytest.raises(RecordError, match="holds 3 finite losses and a rule needs 5"):
+        _record([2.0, 1.9, 1.8]).read(rule)
+
+
+def test_an_unknown_rule_lists_the_known_ones() -> None:
+    with pytest.raises(RecordError, match="accuracy, decade, knee, got 'steep'"):
+        _record(_valley(0.1)).read("steep")
+
+
+def _smith(top: float = 0.006, start: float = 0.001, ragged: float | None = None) -> RangeRecord:
+    """Make Smith's figure: accuracy rises from start to top on a linear sweep, then falls."""
+    sweep = LinearSweep(start_lr=0.0, end_lr=0.02, steps=41)
+    lr = sweep(np.arange(41))
+    height = np.clip((lr - start) / (top - start), 0, 1)
+    accuracy = 0.1 + 0.5 * height - 0.3 * np.clip((lr - 1.5 * top) / 0.02, 0, 1)
+    if ragged is not None:
+        accuracy[np.searchsorted(lr, ragged) :: 2] -= 0.3
+    return RangeRecord(
+        sweep=sweep,
+        lr=tuple(map(float, lr)),
+        loss=tuple([1.0] * 41),
+        metrics={"val_accuracy": Series(tuple(range(41)), tuple(map(float, accuracy)))},
+        outcome=Outcome.COMPLETED,
+    )
+
+
+def test_accuracy_reads_the_paper_s_bounds_off_the_paper_s_shape() -> None:
+    reading = _smith().read()
+    assert reading.rule == "accuracy"
+    assert reading.base_lr == pytest.approx(0.001, abs=0.0006)
+    assert reading.max_lr == pytest.approx(0.006, abs=0.0006)
+    assert reading.caveats == ()
+
+
+def test_accuracy_stops_where_the_curve_turns_ragged() -> None:
+    assert _smith(top=0.012, ragged=0.005).read().max_lr == pytest.approx(0.0045, abs=0.0006)
+
+
+def test_accuracy_still_rising_gets_a_caveat() -> None:
+    caveats = _smith(top=0.02).read().caveats
+    assert any("still rising" in caveat for caveat in caveats)
+
+
+def test_accuracy_that_never_rises_gets_a_caveat() -> None:
+    record = _smith()
+    flat = {"val_accuracy": Series(tuple(range(41)), tuple([0.1] * 41))}
+    flat_record = RangeRecord.from_dict({**record.to_dict(), "metrics": {}})
+    flat_record = RangeRecord(
+        sweep=record.sweep, lr=record.lr, loss=record.loss, outcome=record.outcome, metrics=flat
+    )
+    assert any("never rose" in caveat for caveat in flat_record.read("accuracy").caveats)
+
+
+def test_accuracy_without_a_metric_says_what_to_do() -> None:
+    with pytest.raises(RecordError, match="validate=…, or use rule='decade'"):
+        _record(_valley(0.1)).read("accuracy")
+
+
+def test_accuracy_needs_six_measurements() -> None:
+    record = _record(_valley(0.1), metrics={"accuracy": Series((0, 50), (0.1, 0.2))})
+    with pytest.raises(RecordError, match="needs 6 measurements and the record holds 2"):
+        record.read("accuracy")
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_a_rule_is_a_pure_function_of_the_saved_record(rule, tmp_path) -> None:
+    record = _smith()
+    record.save(tmp_path / "r.json")
+    assert RangeRecord.load(tmp_path / "r.json").read(rule) == record.read(rule)

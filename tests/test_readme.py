@@ -1,0 +1,52 @@
+"""What the README and the docs show is run as it stands."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def _blocks(path: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.M | re.S)
+
+
+def test_the_readme_s_python_runs_from_top_to_bottom() -> None:
+    names: dict[str, object] = {}
+    for block in _blocks(ROOT / "README.md"):
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["run"].metrics["val_accuracy"] > 0.97
+    assert names["reading"].max_lr > 0
+
+
+def test_range_test_plan_and_training_take_under_15_lines() -> None:
+    block = next(b for b in _blocks(ROOT / "README.md") if "range_test(model" in b)
+    assert len([line for line in block.splitlines() if line.strip()]) < 15
+
+
+def test_the_docs_task_can_be_fitted(tmp_path, monkeypatch) -> None:
+    from cyclr.experiments.pipeline import run_task
+    from cyclr.experiments.tasks import load_task
+
+    block = next(b for b in _blocks(ROOT / "docs" / "training.md") if "def task()" in b)
+    (tmp_path / "my_task.py").write_text(block)
+    monkeypatch.chdir(tmp_path)
+    run = run_task(load_task("my_task.py:task"), epochs=5)
+    assert run.metrics["val_accuracy"] > 0.9
+    assert run.steps == 250
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        *sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").glob("*.md")),
+    ],
+)
+def test_links_lead_somewhere(page) -> None:
+    path = ROOT / page
+    links = re.findall(r"\]\(([^)#]+)", path.read_text())
+    missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    assert missing == []
