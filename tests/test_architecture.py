@@ -17,6 +17,7 @@ ORDER = [
     "rangetest",
     "recipe",
     "integrations",
+    "testing",
     "training",
     "tuning",
     "experiments",
