@@ -23,6 +23,7 @@ from cyclr.schedules import (
 from cyclr.schedules.fields import Constraint
 
 _FORMAT = 1
+_SCHEDULES = ("lr", "momentum", "weight_decay", "batch_size")
 _MOMENTUM = (0.85, 0.95)  # arXiv 1803.09820, section 4.3
 _LEAST_MOMENTUM = 0.8  # below this the sweep says little about momenta of .85 to .95
 
@@ -39,7 +40,10 @@ class Recipe:
     Attributes:
         lr: Schedule of the learning rate.
         momentum: Schedule of the momentum (or Adam's beta1); None leaves the optimizer's own.
-        weight_decay: Schedule of the weight decay; None leaves the optimizer's own.
+        weight_decay: Schedule of the weight decay; None leaves the optimizer's own. One that is
+            tied to the rate is ``Scale(schedule=lr, factor=weight_decay / max_lr)``.
+        batch_size: Schedule of the batch size, for a loader of yours to read (rounded, with
+            ``recipe.values(step)["batch_size"]``); None for a constant one.
         total_steps: How many updates to run, ≥ 1.
         steps_per_epoch: Updates in an epoch, ≥ 1, for people to read; None if unknown.
         notes: Why the recipe is what it is, one sentence each.
@@ -51,6 +55,7 @@ class Recipe:
     lr: Schedule
     momentum: Schedule | None = None
     weight_decay: Schedule | None = None
+    batch_size: Schedule | None = None
     total_steps: int
     steps_per_epoch: int | None = None
     notes: tuple[str, ...] = ()
@@ -59,6 +64,7 @@ class Recipe:
         "lr": Constraint(kind="schedule"),
         "momentum": Constraint(kind="schedule", optional=True),
         "weight_decay": Constraint(kind="schedule", optional=True),
+        "batch_size": Constraint(kind="schedule", optional=True),
         "total_steps": Constraint(kind="integer", ge=1),
         "steps_per_epoch": Constraint(kind="integer", ge=1, optional=True),
     }
@@ -72,7 +78,7 @@ class Recipe:
     @property
     def schedules(self) -> dict[str, Schedule]:
         """The schedules that are given, by hyper-parameter."""
-        pairs = {"lr": self.lr, "momentum": self.momentum, "weight_decay": self.weight_decay}
+        pairs = {name: getattr(self, name) for name in _SCHEDULES}
         return {name: schedule for name, schedule in pairs.items() if schedule is not None}
 
     def values(self, step: int) -> dict[str, float]:
@@ -117,7 +123,7 @@ class Recipe:
         if missing := sorted({"lr", "total_steps"} - set(data)):
             raise SpecError(f"recipe.{missing[0]} is missing; a recipe needs it")
         fields = {name: data[name] for name in cls._CONSTRAINTS if data.get(name) is not None}
-        for name in ("lr", "momentum", "weight_decay"):
+        for name in _SCHEDULES:
             if name in fields:
                 fields[name] = from_dict(fields[name], where=f"recipe.{name}")
         return cls(**fields, notes=tuple(map(str, data.get("notes", ()))))

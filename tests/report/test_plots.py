@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cyclr import (
+    Constant,
     ExponentialSweep,
     LinearSweep,
     OneCycle,
@@ -84,7 +85,7 @@ def test_a_linear_sweep_has_a_linear_axis_and_its_accuracy() -> None:
 def test_schedules_are_drawn_one_above_the_other() -> None:
     lr = OneCycle(base_lr=0.1, max_lr=1.0, final_lr=0.001, total_steps=50)
     momentum = Triangular(base_lr=0.85, max_lr=0.95, stepsize=25)
-    top, bottom = schedule_figure({"lr": lr, "momentum": momentum}, steps=50).axes
+    top, bottom = schedule_figure({"lr": {"": lr}, "momentum": {"": momentum}}, steps=50).axes
     assert (top.get_ylabel(), bottom.get_ylabel()) == ("lr", "momentum")
     for axes, schedule in ((top, lr), (bottom, momentum)):
         (line,) = axes.lines
@@ -94,7 +95,7 @@ def test_schedules_are_drawn_one_above_the_other() -> None:
 
 def test_a_long_schedule_is_sampled_from_end_to_end() -> None:
     lr = Triangular(base_lr=0.1, max_lr=1.0, stepsize=250_000)
-    (axes,) = schedule_figure({"lr": lr}, steps=1_000_000).axes
+    (axes,) = schedule_figure({"lr": {"": lr}}, steps=1_000_000).axes
     x, y = axes.lines[0].get_xdata(), axes.lines[0].get_ydata()
     assert (x[0], x[-1]) == (0, 999_999)
     assert 1000 <= len(x) <= 2000
@@ -154,7 +155,7 @@ def test_a_picture_that_cannot_be_written_is_an_input_error(
     tmp_path: Path, name: str, reason: str
 ) -> None:
     with pytest.raises(InputError) as caught:
-        save(schedule_figure({"lr": RECIPE.lr}, steps=20), tmp_path / name)
+        save(schedule_figure({"lr": {"": RECIPE.lr}}, steps=20), tmp_path / name)
     assert str(caught.value).startswith(f"cannot write the picture {tmp_path / name}: ")
     assert reason in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -164,7 +165,7 @@ def test_pyplot_is_not_touched() -> None:
     # Figures of pyplot stay in memory, and pick a window system.
     code = (
         "import sys; from cyclr.report.plots import schedule_figure; from cyclr import Constant; "
-        "schedule_figure({'lr': Constant(value=1.0)}, steps=3); "
+        "schedule_figure({'lr': {'': Constant(value=1.0)}}, steps=3); "
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -173,4 +174,11 @@ def test_pyplot_is_not_touched() -> None:
 def test_without_matplotlib_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"cyclr.report needs matplotlib.*'cyclr\[cli\]'"):
-        schedule_figure({"lr": RECIPE.lr}, steps=20)
+        schedule_figure({"lr": {"": RECIPE.lr}}, steps=20)
+
+
+def test_several_schedules_share_one_axis_with_a_legend() -> None:
+    curves = {"one": Constant(value=0.1), "two": Constant(value=0.2)}
+    (axes,) = schedule_figure({"lr": curves}, steps=5).axes
+    assert [line.get_label() for line in axes.lines] == ["one", "two"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one", "two"]

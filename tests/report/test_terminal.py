@@ -23,7 +23,7 @@ def _dots(lines: list[str]) -> dict[int, list[int]]:
 @pytest.mark.parametrize("falling", [False, True])
 def test_a_line_goes_from_corner_to_corner(falling: bool) -> None:
     values = [1.0, 0.0] if falling else [0.0, 1.0]
-    lines = chart({"lr": values}, x_max=7, width=31, height=3).split("\n")
+    lines = chart({"lr": {"": values}}, x_max=7, width=31, height=3).split("\n")
     dots = _dots(lines[1:4])
     assert sorted(dots) == list(range(40))  # 20 characters of two columns
     for column, rows in dots.items():
@@ -36,7 +36,7 @@ def test_a_line_goes_from_corner_to_corner(falling: bool) -> None:
 
 
 def test_a_jump_is_one_stroke() -> None:
-    lines = chart({"lr": [0.0] * 50 + [1.0] * 50}, x_max=99, width=31, height=3).split("\n")
+    lines = chart({"lr": {"": [0.0] * 50 + [1.0] * 50}}, x_max=99, width=31, height=3).split("\n")
     rows = list(_dots(lines[1:4]).values())
     assert sum(len(found) > 2 for found in rows) == 1
     (stroke,) = [found for found in rows if len(found) > 2]
@@ -45,7 +45,7 @@ def test_a_jump_is_one_stroke() -> None:
 
 
 def test_labels_name_the_extremes_and_the_axis() -> None:
-    lines = chart({"lr": [0.001, 0.25, 0.1]}, x_max=1234, width=40, height=4).split("\n")
+    lines = chart({"lr": {"": [0.001, 0.25, 0.1]}}, x_max=1234, width=40, height=4).split("\n")
     assert lines[0] == "lr"
     assert [line[:10].strip() for line in lines[1:5]] == ["0.25", "", "", "0.001"]
     assert lines[5].split() == ["0", "1,234", "steps"]
@@ -54,7 +54,7 @@ def test_labels_name_the_extremes_and_the_axis() -> None:
 
 
 def test_several_curves_are_below_each_other_with_one_axis() -> None:
-    drawn = chart({"lr": [0, 1], "momentum": [1, 0]}, x_max=5, width=30, height=2)
+    drawn = chart({"lr": {"": [0, 1]}, "momentum": {"": [1, 0]}}, x_max=5, width=30, height=2)
     lines = drawn.split("\n")
     assert [lines[0], lines[3]] == ["lr", "momentum"]
     assert len(lines) == 7
@@ -62,7 +62,16 @@ def test_several_curves_are_below_each_other_with_one_axis() -> None:
 
 
 def test_a_constant_curve_is_a_level_line() -> None:
-    lines = chart({"lr": np.full(3, 0.5)}, x_max=2, width=31, height=3).split("\n")
+    lines = chart({"lr": {"": np.full(3, 0.5)}}, x_max=2, width=31, height=3).split("\n")
     dots = _dots(lines[1:4])
     assert sorted(dots) == list(range(40))
     assert {tuple(rows) for rows in dots.values()} == {(6,)}
+
+
+def test_curves_on_one_chart_share_its_scale_and_are_named() -> None:
+    both = chart({"lr": {"low": [0.0, 0.0], "high": [1.0, 1.0]}}, x_max=1, width=31, height=3)
+    name, low, high, top, middle, bottom, _ = both.split("\n")
+    assert [name, low, high] == ["lr", "  low", "  high"]
+    assert set(top[11:]) == {"⠉"}
+    assert middle.strip("⠀ ") == ""
+    assert set(bottom[11:]) == {"⣀"}

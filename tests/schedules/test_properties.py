@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import strategies
-from cyclr.schedules import Chain, Clamp, from_dict, from_json
+from cyclr.schedules import Chain, Clamp, from_dict, from_json, from_toml
 
 EACH = pytest.mark.parametrize("cls", strategies.CLASSES)
 STEPS = st.lists(st.one_of(st.integers(0, 400), st.integers(0, 2**40)), max_size=8)
@@ -269,3 +269,9 @@ def test_a_clamp_wider_than_its_schedule_changes_nothing(inner, drawn):
     steps = strategies.probes(inner, drawn)
     assert [clamped(step) for step in steps] == [inner(step) for step in steps]
     assert clamped.total_steps == inner.total_steps
+
+
+@moderately(60)
+@given(schedule=strategies.schedules())
+def test_toml_gives_the_same_schedule_back(schedule):
+    assert from_toml(schedule.to_toml()) == schedule

@@ -114,8 +114,8 @@ def test_json_written_by_hand_is_read():
         ),
         (
             {"kind": "chain", "schedules": {"kind": "constant", "value": 1.0}},
-            "schedule.schedules must be a list of schedules, "
-            "got {'kind': 'constant', 'value': 1.0}; write [{...}, ...]",
+            "schedule.schedules must be a list, "
+            "got {'kind': 'constant', 'value': 1.0}; write [...]",
         ),
         (
             {"kind": "chain", "schedules": [{"kind": "constant"}]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,44 +14,75 @@ from cyclr import jsonfile
 from cyclr.cli.options import AsJson, Plot, check_plot, print_json, say
 from cyclr.errors import InputError
 from cyclr.recipe import Recipe
-from cyclr.schedules import Schedule, from_dict
+from cyclr.schedules import Schedule, Units, from_dict
 
 
 def show(
-    spec: Annotated[
-        str,
-        typer.Argument(metavar="SPEC", help="A schedule's or recipe's JSON file, or JSON itself."),
+    specs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SPEC…",
+            help="JSON or TOML files of schedules or recipes, or JSON itself; several to compare.",
+        ),
     ],
     steps: Annotated[
         int | None, typer.Option(min=2, help="How many steps to draw; needed by endless schedules.")
+    ] = None,
+    steps_per_epoch: Annotated[
+        int | None, typer.Option(min=1, help='Lets durations be written as "4ep".')
     ] = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw a schedule: in the terminal, as a picture, or its values as JSON."""
     check_plot(plot)
-    curves, length = _load(spec)
-    length = steps or length
-    if length is None:
+    units = Units(steps_per_epoch=steps_per_epoch, total_steps=steps)
+    loaded = [_load(spec, units) for spec in specs]
+    lengths = [length for _, length in loaded if length is not None]
+    drawn = steps or max(lengths, default=None)
+    if drawn is None:
         raise InputError("this schedule never ends; say how much to draw with --steps")
+    curves = _named([found for found, _ in loaded], specs)
     if plot is not None:
         from cyclr.report.plots import save, schedule_figure
 
-        save(schedule_figure(curves, steps=length), plot)
+        save(schedule_figure(curves, steps=drawn), plot)
         say(f"picture saved to {plot}")
     if as_json:
-        print_json({name: curve(np.arange(length)).tolist() for name, curve in curves.items()})
+        values = {
+            name if len(specs) == 1 else f"{name} {label}": curve(np.arange(drawn)).tolist()
+            for name, members in curves.items()
+            for label, curve in members.items()
+        }
+        print_json(values)
         return
     from cyclr.report.terminal import chart
 
-    at: Any = np.unique(np.linspace(0, length - 1, min(length, 4000)).astype(np.int64))
-    typer.echo(chart({name: curve(at) for name, curve in curves.items()}, x_max=length - 1))
+    at: Any = np.unique(np.linspace(0, drawn - 1, min(drawn, 4000)).astype(np.int64))
+    sampled = {
+        name: {label: curve(at) for label, curve in members.items()}
+        for name, members in curves.items()
+    }
+    typer.echo(chart(sampled, x_max=drawn - 1))
 
 
-def _load(spec: str) -> tuple[dict[str, Schedule], int | None]:
+Curves = dict[str, Schedule]
+
+
+def _named(found: list[Curves], specs: list[str]) -> dict[str, Curves]:
+    """Put the same hyper-parameter of several specs together, labelled by where they come from."""
+    together: dict[str, Curves] = {}
+    for number, (curves, spec) in enumerate(zip(found, specs, strict=True), start=1):
+        label = f"{number}: {spec if len(spec) <= 40 else spec[:38] + ' …'}"
+        for name, curve in curves.items():
+            together.setdefault(name, {})[label] = curve
+    return together
+
+
+def _load(spec: str, units: Units) -> tuple[Curves, int | None]:
     if spec.lstrip().startswith("{"):
         try:
-            return _curves(json.loads(spec), "schedule")
+            return _curves(json.loads(spec), "schedule", units)
         except json.JSONDecodeError as error:
             raise InputError(f"a schedule must be written as JSON: {error}") from error
     if not Path(spec).exists():
@@ -58,12 +90,17 @@ def _load(spec: str) -> tuple[dict[str, Schedule], int | None]:
             f"there is no file {spec}; pass a schedule's or recipe's JSON file, or JSON such as "
             '\'{"kind": "triangular", "base_lr": 0.1, "max_lr": 1, "stepsize": 100}\''
         )
-    return _curves(jsonfile.read(spec, what="a schedule or recipe"), spec)
+    if spec.endswith(".toml"):
+        try:
+            return _curves(tomllib.loads(Path(spec).read_text(encoding="utf-8")), spec, units)
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InputError(f"{spec} is not a schedule: it is not TOML ({error})") from error
+    return _curves(jsonfile.read(spec, what="a schedule or recipe"), spec, units)
 
 
-def _curves(data: Any, where: str) -> tuple[dict[str, Schedule], int | None]:
+def _curves(data: Any, where: str, units: Units) -> tuple[Curves, int | None]:
     if isinstance(data, dict) and "cyclr_recipe" in data:
         recipe = Recipe.from_dict(data)
         return recipe.schedules, recipe.total_steps
-    schedule = from_dict(data, where=where)
+    schedule = from_dict(data, where=where, units=units)
     return {"lr": schedule}, schedule.total_steps

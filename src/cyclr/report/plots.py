@@ -14,6 +14,7 @@ from cyclr.extras import require
 from cyclr.rangetest import RangeRecord, Reading
 from cyclr.recipe import Recipe
 from cyclr.schedules import LinearSweep, Schedule
+from cyclr.schedules.draw import drawn_steps
 
 _LOSS, _METRIC, _RATE, _BAND = "#4269d0", "#e8590c", "#3b7d4f", "#ffd8a8"
 _POINTS = 2000
@@ -102,22 +103,25 @@ def _limit_loss(axes: Any, loss: Any) -> None:
         axes.set_ylim(low - margin / 2, top + 3 * margin)
 
 
-def schedule_figure(curves: Mapping[str, Schedule], *, steps: int) -> Any:
-    """Draw schedules over the same steps, one above the other.
+def schedule_figure(curves: Mapping[str, Mapping[str, Schedule]], *, steps: int) -> Any:
+    """Draw schedules over the same steps: one chart below the other, several curves on each.
 
     Args:
-        curves: Schedules by name.
+        curves: For each chart, by its name, the schedules on it, by label.
         steps: How many steps to draw, ≥ 1.
 
     Returns:
         A Matplotlib figure.
     """
     figure, rows = _figure(len(curves), height=1.2 + 2.0 * len(curves))
-    at = np.unique(np.linspace(0, steps - 1, min(steps, _POINTS)).astype(np.int64))
-    for axes, (name, schedule) in zip(rows, curves.items(), strict=True):
-        axes.plot(at, schedule(at), color=_RATE)
+    for axes, (name, members) in zip(rows, curves.items(), strict=True):
+        for label, schedule in members.items():
+            at = drawn_steps(schedule, steps)
+            axes.plot(at, schedule(at), label=label)
         axes.set_ylabel(name)
         axes.grid(alpha=0.25)
+    if any(len(members) > 1 for members in curves.values()):
+        rows[0].legend(fontsize=8)
     rows[-1].set_xlabel("step")
     return figure
 

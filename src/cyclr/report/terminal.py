@@ -8,43 +8,55 @@ from typing import Any
 import numpy as np
 
 _EMPTY = 0x2800
+_MARGIN = 11
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # by column, then row from the top
 
 
 def chart(
-    curves: Mapping[str, Sequence[float]], *, x_max: int, width: int = 64, height: int = 10
+    curves: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    x_max: int,
+    width: int = 64,
+    height: int = 10,
 ) -> str:
-    """Draw curves over the same steps, one chart below the other.
+    """Draw curves over the same steps: one chart below the other, several curves on each.
 
     Args:
-        curves: Values at evenly spaced steps from 0 to x_max, by name.
+        curves: For each chart, by its name, the curves on it, by label: values at evenly spaced
+            steps from 0 to x_max. Labels are shown where there is more than one.
         x_max: The last step, for the axis.
         width: Characters across, ≥ 16, labels included.
         height: Rows of each chart, ≥ 2.
     """
-    blocks = [
-        _one(name, np.asarray(values, float), width, height) for name, values in curves.items()
-    ]
-    margin = 11
-    axis = "0".rjust(margin + 1) + f"{x_max:,} steps".rjust(width - margin - 1)
+    blocks = [_one(name, members, width, height) for name, members in curves.items()]
+    axis = "0".rjust(_MARGIN + 1) + f"{x_max:,} steps".rjust(width - _MARGIN - 1)
     return "\n".join([*blocks, axis])
 
 
-def _one(name: str, values: Any, width: int, height: int) -> str:
-    columns, rows = 2 * (width - 11), 4 * height
-    low, high = float(values.min()), float(values.max())
+def _one(name: str, members: Mapping[str, Sequence[float]], width: int, height: int) -> str:
+    arrays = [np.asarray(values, float) for values in members.values()]
+    low = min(float(values.min()) for values in arrays)
+    high = max(float(values.max()) for values in arrays)
+    cells = np.full((height, width - _MARGIN), _EMPTY)
+    for values in arrays:
+        _draw(cells, values, low, high)
+    lines = ["".join(map(chr, row)) for row in cells]
+    labels = [f"{high:10.4g}", *[" " * 10] * (height - 2), f"{low:10.4g}"]
+    drawn = [f"{label} {line}".rstrip() for label, line in zip(labels, lines, strict=True)]
+    legend = [f"  {label}" for label in members] if len(members) > 1 else []
+    return "\n".join([name, *legend, *drawn])
+
+
+def _draw(cells: Any, values: Any, low: float, high: float) -> None:
+    """Set the dots of one curve, with vertical strokes where it is steep."""
+    rows, columns = 4 * cells.shape[0], 2 * cells.shape[1]
     at = np.linspace(0, values.size - 1, columns)
     sampled = np.interp(at, np.arange(values.size), values)
     scale = (rows - 1) / (high - low) if high > low else 0.0
     level = np.rint((high - sampled) * scale).astype(int) if scale else np.full(columns, rows // 2)
-    cells = np.full((height, width - 11), _EMPTY)
     for column in range(columns):
-        # A vertical stroke from the column before keeps steep legs in one piece.
+        # A stroke from the column before keeps steep legs in one piece.
         now, before = int(level[column]), int(level[max(column - 1, 0)])
         first, last = (before + 1, now) if now > before else (now, max(now, before - 1))
         for row in range(first, last + 1):
             cells[row // 4, column // 2] |= _DOTS[column % 2][row % 4]
-    lines = ["".join(map(chr, row)) for row in cells]
-    labels = [f"{high:10.4g}", *[" " * 10] * (height - 2), f"{low:10.4g}"]
-    drawn = [f"{label} {line}".rstrip() for label, line in zip(labels, lines, strict=True)]
-    return "\n".join([name, *drawn])

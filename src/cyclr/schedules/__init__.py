@@ -16,7 +16,8 @@ from cyclr.schedules.onecycle import OneCycle
 from cyclr.schedules.plateau import Knee, SlantedTriangular, WarmupStableDecay
 from cyclr.schedules.ramps import Constant, CosineSweep, ExponentialSweep, LinearSweep
 from cyclr.schedules.restarts import WarmRestarts
-from cyclr.schedules.spec import Schedule, cite, from_dict, from_json
+from cyclr.schedules.spec import Schedule, cite, from_dict, from_json, from_toml
+from cyclr.schedules.units import Units
 
 __all__ = [
     "Chain",
@@ -43,10 +44,12 @@ __all__ = [
     "StepDecay",
     "Triangular",
     "Triangular2",
+    "Units",
     "WarmRestarts",
     "WarmupStableDecay",
     "cite",
     "from_dict",
     "from_json",
+    "from_toml",
     "warmup",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import tomllib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +14,10 @@ from typing import Any, ClassVar, Self, TypeVar, dataclass_transform, overload
 import numpy as np
 
 from cyclr.errors import SpecError, complaint
-from cyclr.schedules.arrays import SCALAR, ArrayOperations, Operations, Value, widened
+from cyclr.extras import require
+from cyclr.schedules.arrays import SCALAR, Operations, Value, evaluate, widened
 from cyclr.schedules.fields import Constraint, choice, flag, integer, real, schedule, sequence
+from cyclr.schedules.units import Units
 
 T = TypeVar("T")
 
@@ -94,8 +97,7 @@ class Schedule(ABC):
                 )
             if step.size and step.min() < 0:
                 raise SpecError(complaint("steps", "≥ 0", step.min().item(), "count from 0"))
-        steps = widened(step)
-        return self._value(ArrayOperations(steps), steps)
+        return evaluate(self._value, widened(step))
 
     @abstractmethod
     def _value(self, ops: Operations, step: Value) -> Value:
@@ -154,6 +156,34 @@ class Schedule(ABC):
         """Write the schedule as JSON; :func:`from_json` reads it back equal."""
         return json.dumps(self.to_dict(), indent=indent)
 
+    def to_toml(self) -> str:
+        """Write the schedule as TOML; :func:`from_toml` reads it back equal.
+
+        Raises:
+            MissingExtraError: The package tomli-w is not installed.
+        """
+        writer = require("tomli_w", caller="Schedule.to_toml", extra="cli")
+        return str(writer.dumps(self.to_dict()))
+
+    def plot(self, *, steps: int | None = None, axes: Any = None, label: str | None = None) -> Any:
+        """Draw the schedule.
+
+        Args:
+            steps: How many steps to draw, ≥ 1; by default the schedule's length.
+            axes: Matplotlib axes to draw on, to compare several; new ones if None.
+            label: Name in the legend; the kind if None.
+
+        Returns:
+            The axes; ``axes.figure.savefig(path)`` writes a file.
+
+        Raises:
+            SpecError: The schedule never ends and ``steps`` is not given.
+            MissingExtraError: Matplotlib is not installed.
+        """
+        from cyclr.schedules.draw import plot
+
+        return plot(self, steps=steps, axes=axes, label=label)
+
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Schedule):
@@ -163,12 +193,14 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def from_dict(data: Any, *, where: str = "schedule") -> Schedule:
+def from_dict(data: Any, *, where: str = "schedule", units: Units | None = None) -> Schedule:
     """Read a schedule from plain data, as :meth:`Schedule.to_dict` wrote it.
 
     Args:
         data: A mapping with the key ``"kind"`` and the fields of that kind.
         where: What to call the mapping in an error, such as ``recipe.lr``.
+        units: Lets whole-number fields be durations such as ``"4ep"`` or ``"0.3run"``; what is
+            made of them holds steps only.
 
     Raises:
         SpecError: The kind is unknown, or a field is unknown, missing or out of bounds.
@@ -194,25 +226,38 @@ def from_dict(data: Any, *, where: str = "schedule") -> Schedule:
         raise SpecError(f"{where}.{missing[0]} is missing; {cls.kind} needs it")
     return cls(
         **{
-            name: _read(constraints[name], value, f"{where}.{name}")
+            name: _read(constraints[name], value, f"{where}.{name}", units)
             for name, value in fields.items()
         }
     )
 
 
-def _read(constraint: Constraint, value: Any, where: str) -> Any:
-    """Turn nested plain data into schedules; the constructor checks the rest."""
+def _read(constraint: Constraint, value: Any, where: str, units: Units | None) -> Any:
+    """Turn nested plain data into schedules and durations into steps."""
     if constraint.kind == "schedule" and value is not None:
-        return from_dict(value, where=where)
-    if constraint.kind == "tuple" and constraint.item and constraint.item.kind == "schedule":
+        return from_dict(value, where=where, units=units)
+    if constraint.kind == "integer" and isinstance(value, str):
+        return (units or Units()).steps(value, where=where)
+    if constraint.kind == "tuple" and constraint.item:
         if not isinstance(value, list | tuple):
-            raise SpecError(complaint(where, "a list of schedules", value, "write [{...}, ...]"))
-        return tuple(from_dict(entry, where=f"{where}[{i}]") for i, entry in enumerate(value))
+            raise SpecError(complaint(where, "a list", value, "write [...]"))
+        return tuple(
+            _read(constraint.item, entry, f"{where}[{i}]", units) for i, entry in enumerate(value)
+        )
     return value
 
 
-def from_json(text: str) -> Schedule:
+def from_json(text: str, *, units: Units | None = None) -> Schedule:
     """Read a schedule from JSON.
+
+    >>> units = Units(steps_per_epoch=390)
+    >>> text = '{"kind": "triangular", "base_lr": 0.001, "max_lr": 0.006, "stepsize": "4ep"}'
+    >>> from_json(text, units=units).stepsize
+    1560
+
+    Args:
+        text: What :meth:`Schedule.to_json` wrote, or a person.
+        units: See :func:`from_dict`.
 
     Raises:
         SpecError: The text is not JSON, or not a schedule; the message names the field.
@@ -221,7 +266,24 @@ def from_json(text: str) -> Schedule:
         data = json.loads(text)
     except (json.JSONDecodeError, TypeError) as error:
         raise SpecError(f"a schedule must be written as JSON: {error}") from error
-    return from_dict(data)
+    return from_dict(data, units=units)
+
+
+def from_toml(text: str, *, units: Units | None = None) -> Schedule:
+    """Read a schedule from TOML.
+
+    Args:
+        text: What :meth:`Schedule.to_toml` wrote, or a person.
+        units: See :func:`from_dict`.
+
+    Raises:
+        SpecError: The text is not TOML, or not a schedule; the message names the field.
+    """
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, TypeError) as error:
+        raise SpecError(f"a schedule must be written as TOML: {error}") from error
+    return from_dict(data, units=units)
 
 
 def cite(schedule: Schedule) -> str:

@@ -8,22 +8,21 @@ import torch
 from torch.optim.optimizer import Optimizer
 
 
-def set_value(group: dict[str, Any], key: str, value: float) -> None:
-    """Set a group's value, in place if it is a tensor: captured optimizers keep a reference."""
-    if isinstance(group[key], torch.Tensor):
-        group[key].fill_(value)
+def set_value(group: dict[str, Any], key: str, value: Any) -> None:
+    """Set a group's value, in place where it is a tensor: captured optimizers keep a reference."""
+    current = group[key]
+    if isinstance(current, torch.Tensor):
+        current.fill_(value)
+    elif key == "betas" and isinstance(current[0], torch.Tensor):
+        current[0].fill_(value[0])
     else:
         group[key] = value
 
 
-def set_momentum(group: dict[str, Any], value: float) -> None:
-    """Set a group's momentum, or its first beta if it has betas."""
-    if "betas" not in group:
-        set_value(group, "momentum", value)
-    elif isinstance(group["betas"][0], torch.Tensor):
-        group["betas"][0].fill_(value)
-    else:
-        group["betas"] = (value, *group["betas"][1:])
+def is_tensor(group: dict[str, Any], key: str) -> bool:
+    """Say whether a group keeps a value, or its first beta, as a tensor."""
+    value = group[key][0] if key == "betas" else group[key]
+    return isinstance(value, torch.Tensor)
 
 
 def ratios(optimizer: Optimizer, key: str) -> list[float]:

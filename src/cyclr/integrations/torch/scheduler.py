@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import SpecError, StateError, complaint
-from cyclr.integrations.torch.groups import ratios, set_momentum, set_value
+from cyclr.integrations.torch.groups import is_tensor, ratios, set_value
 from cyclr.recipe import Recipe
 from cyclr.schedules.spec import Schedule
 
@@ -22,14 +22,6 @@ _BLOCK = 1 << _BLOCK_BITS
 _MASK = _BLOCK - 1
 
 Plan = Schedule | Recipe
-
-
-class _Row(NamedTuple):
-    """One parameter group's values over the current block of steps."""
-
-    lr: list[float]
-    momentum: list[float] | None
-    weight_decay: list[float] | None
 
 
 class Scheduler(LRScheduler):
@@ -76,8 +68,9 @@ class Scheduler(LRScheduler):
         self._decay_factors = (
             ratios(optimizer, "weight_decay") if shared else [1.0] * len(self.recipes)
         )
-        self._rows: list[_Row] = []
+        self._cells: list[_Cell] = []
         self._block = -1
+        self._plain_groups = -1
         self._updated = True  # the first call, from the base class, sets update 0's values
         optimizer.register_step_post_hook(_note_update(weakref.ref(self)))
         super().__init__(optimizer)
@@ -95,13 +88,21 @@ class Scheduler(LRScheduler):
         else:
             return
         self._updated = False
-        self._step_count += 1
-        self._apply()
+        # Training calls this millions of times: the usual case is written out here.
+        step = self.last_epoch
+        groups = self.optimizer.param_groups
+        if step >> _BLOCK_BITS == self._block and len(groups) == self._plain_groups:
+            row = step & _MASK
+            for index, key, values in self._cells:
+                groups[index][key] = values[row]
+        else:
+            self._apply()
 
     def get_lr(self) -> list[float | torch.Tensor]:
         """Give the rates for the next update, one per parameter group."""
         self._fill(self.last_epoch >> _BLOCK_BITS)
-        return [row.lr[self.last_epoch & _MASK] for row in self._rows]
+        row = self.last_epoch & _MASK
+        return [cell.values[row] for cell in self._cells if cell.key == "lr"]
 
     def get_last_lr(self) -> list[float | torch.Tensor]:
         """Give the rates that the optimizer has now, one per parameter group, as copies."""
@@ -136,43 +137,62 @@ class Scheduler(LRScheduler):
                 "Scheduler with that plan, or with allow_change=True to go on under the new one"
             )
         self.last_epoch = int(state_dict["last_epoch"])
-        self._step_count = self.last_epoch + 1
         self._updated = False
+        self._block = -1  # loading the optimizer's state may have made its rates tensors
         self._apply()
 
     def _apply(self) -> None:
-        step = self.last_epoch
-        self._fill(step >> _BLOCK_BITS)
-        index = step & _MASK
+        """Write the values due into the optimizer's groups, whatever their form."""
         groups = self.optimizer.param_groups
-        if len(groups) != len(self._rows):
+        if len(groups) != len(self.recipes):
             raise StateError(
-                f"the optimizer has {len(groups)} parameter groups and had {len(self._rows)} when "
-                "the Scheduler was made; make a new Scheduler after add_param_group"
+                f"the optimizer has {len(groups)} parameter groups and had {len(self.recipes)} "
+                "when the Scheduler was made; make a new Scheduler after add_param_group"
             )
-        for group, (lr, momentum, weight_decay) in zip(groups, self._rows, strict=True):
-            set_value(group, "lr", lr[index])
-            if momentum is not None:
-                set_momentum(group, momentum[index])
-            if weight_decay is not None:
-                set_value(group, "weight_decay", weight_decay[index])
+        self._fill(self.last_epoch >> _BLOCK_BITS)
+        row = self.last_epoch & _MASK
+        for group, key, values in self._cells:
+            set_value(groups[group], key, values[row])
 
     def _fill(self, block: int) -> None:
         """Evaluate a block of steps at once: an array costs little more than a number does."""
         if block == self._block:
             return
+        groups = self.optimizer.param_groups
         steps = np.arange(block << _BLOCK_BITS, (block + 1) << _BLOCK_BITS)
-        self._rows = [
-            _Row(
-                _values(recipe.lr, steps, lr_factor),
-                _values(recipe.momentum, steps) if recipe.momentum else None,
-                _values(recipe.weight_decay, steps, decay_factor) if recipe.weight_decay else None,
-            )
-            for recipe, lr_factor, decay_factor in zip(
-                self.recipes, self._lr_factors, self._decay_factors, strict=True
-            )
+        self._cells = [
+            _Cell(index, key, values)
+            for index, recipe in enumerate(self.recipes)
+            for key, values in self._settings(index, recipe, groups[index], steps)
         ]
+        # Tensors are filled in place, which the short way through step() cannot do.
+        tensors = any(is_tensor(groups[cell.group], cell.key) for cell in self._cells)
+        self._plain_groups = -1 if tensors else len(groups)
         self._block = block
+
+    def _settings(
+        self, index: int, recipe: Recipe, group: dict[str, Any], steps: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[str, list[Any]]]:
+        """List what one group is to have at each of the steps, by the group's own keys."""
+        yield "lr", _values(recipe.lr, steps, self._lr_factors[index])
+        if recipe.weight_decay is not None:
+            decay = _values(recipe.weight_decay, steps, self._decay_factors[index])
+            yield "weight_decay", decay
+        if recipe.momentum is not None:
+            momentum = _values(recipe.momentum, steps)
+            if "betas" in group:
+                rest = group["betas"][1:]
+                yield "betas", [(beta1, *rest) for beta1 in momentum]
+            else:
+                yield "momentum", momentum
+
+
+class _Cell(NamedTuple):
+    """One setting of one group over the current block of steps."""
+
+    group: int
+    key: str
+    values: list[Any]
 
 
 def _values(schedule: Schedule, steps: npt.NDArray[np.int64], factor: float = 1.0) -> list[float]:
