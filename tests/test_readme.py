@@ -37,6 +37,14 @@ def test_the_docs_task_can_be_fitted(tmp_path, monkeypatch) -> None:
     assert run.steps == 250
 
 
+@pytest.mark.parametrize("page", ["docs/torch.md"])
+def test_a_page_s_python_runs(page) -> None:
+    names: dict[str, object] = {}
+    for block in _blocks(ROOT / page):
+        exec(compile(block, page, "exec"), names)
+    assert names["scheduler"].last_epoch == 200
+
+
 @pytest.mark.parametrize(
     "page",
     [

@@ -265,3 +265,29 @@ def test_it_does_not_keep_itself_alive_through_the_optimizer() -> None:
     gc.collect()
     assert watch() is None
     _update(optimizer)  # the hook that stays behind does no harm
+
+
+def test_two_optimizers_are_counted_apart() -> None:
+    """As in a GAN: the critic makes three updates for each of the generator's."""
+    critic, generator = _sgd(), _sgd()
+    schedulers = [Scheduler(critic, RATE), Scheduler(generator, RATE)]
+    for _ in range(2):
+        for _ in range(3):
+            _update(critic)
+            schedulers[0].step()
+        _update(generator)
+        schedulers[1].step()
+    assert [scheduler.last_epoch for scheduler in schedulers] == [6, 2]
+    assert schedulers[0].get_last_lr() == [RATE(6)]
+    assert schedulers[1].get_last_lr() == [RATE(2)]
+
+
+def test_making_a_scheduler_rewrites_nothing_but_what_it_schedules() -> None:
+    optimizer = torch.optim.SGD(
+        [{"params": [_parameter()], "lr": 0.1}, {"params": [_parameter()], "lr": 0.01}],
+        lr=0.1,
+        momentum=0.5,
+    )
+    Scheduler(optimizer, RATE)
+    assert [group["initial_lr"] for group in optimizer.param_groups] == [0.1, 0.01]
+    assert [group["momentum"] for group in optimizer.param_groups] == [0.5, 0.5]
