@@ -188,11 +188,14 @@ def plan(
     Raises:
         SpecError: An argument breaks its constraint.
     """
+    if not hasattr(reading, "max_lr"):
+        remedy = "call record.read() for one"
+        raise SpecError(complaint("reading", "a Reading", reading, remedy))
     total = Constraint(kind="integer", ge=3).check("total_steps", total_steps)
     Constraint(kind="choice", options=POLICIES).check("policy", policy)
     per_epoch = reading.steps_per_epoch if steps_per_epoch is None else steps_per_epoch
     per_epoch = Constraint(kind="integer", ge=1, optional=True).check("steps_per_epoch", per_epoch)
-    notes: list[str] = []
+    notes = [f"Caveat: {caveat}" for caveat in reading.caveats]
     lr = _schedule(policy, reading, total, per_epoch, notes)
     length = lr.total_steps or total
     if length < total:
@@ -233,7 +236,10 @@ def _schedule(
             f"One-cycle instead of {policy}: three cycles with a stepsize of at least two epochs "
             f"need {12 * (per_epoch or 1)} steps, the budget is {total}."
         )
-    notes.append("One cycle over 90 % of the steps, then down to a thousandth of its lower bound.")
+    notes.append(
+        "One cycle from and back to a tenth of max_lr over 90 % of the steps, then down a further "
+        "factor of 1000."
+    )
     return OneCycle(
         max_lr=reading.max_lr,
         base_lr=reading.max_lr / 10,

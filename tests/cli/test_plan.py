@@ -89,7 +89,7 @@ def test_the_recipe_is_saved_and_said_on_stderr(run: Command, tmp_path: Path) ->
     assert recipe == plan(RECORD.read(), total_steps=600)
     lines = dict(line.split("  ", 1) for line in out.splitlines())
     assert lines["policy"].strip() == "one_cycle"
-    assert lines["total_steps"].strip() == "600"
+    assert lines["steps"].strip() == "600"
     points = ", ".join(map(str, recipe.stopping_points))
     assert lines["stopping points"].strip() == points
 

@@ -46,7 +46,7 @@ def find(
     """Run a learning rate range test: bounds, a picture, the record as JSON."""
     check_new_file(out)
     check_plot(plot)
-    check_choice("--rule", rule, RULES)
+    check_choice("--rule", rule, RULES if linear else [n for n in RULES if n != "accuracy"])
     from cyclr.experiments.pipeline import build
     from cyclr.experiments.pipeline import find as run_find
     from cyclr.experiments.tasks import load_task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from cyclr.cli.options import (
@@ -21,6 +22,7 @@ from cyclr.rangetest import RangeRecord
 from cyclr.rangetest.rules import RULES
 from cyclr.recipe import POLICIES, Recipe
 from cyclr.recipe import plan as make_plan
+from cyclr.schedules import Schedule
 
 
 def plan(
@@ -70,10 +72,18 @@ def recipe_pairs(recipe: Recipe) -> dict[str, str]:
     """Word a recipe for people."""
     points = recipe.stopping_points
     shown = ", ".join(f"{point:,}" for point in points[:8]) + (" …" if len(points) > 8 else "")
+    total = recipe.total_steps
     return {
         "policy": recipe.lr.kind,
-        **{name: str(schedule) for name, schedule in recipe.schedules.items()},
-        "total_steps": f"{recipe.total_steps:,}",
+        **{name: _course(schedule, total) for name, schedule in recipe.schedules.items()},
+        "steps": f"{total:,}",
         "stopping points": shown,
         **{f"note {i}": note for i, note in enumerate(recipe.notes, start=1)},
     }
+
+
+def _course(schedule: Schedule, total: int) -> str:
+    """Word a schedule's course: where it begins, how far it goes, where it ends."""
+    values = schedule(np.arange(total))
+    low, high = float(values.min()), float(values.max())
+    return f"{values[0]:.4g} at first, from {low:.4g} to {high:.4g}, {values[-1]:.4g} at last"

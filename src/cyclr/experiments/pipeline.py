@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from accelerate.utils import set_seed
 
 from cyclr.errors import InputError, TaskError, TrainingError
@@ -53,6 +54,8 @@ def build(task: Task, *, seed: int = 0, batch_size: int | None = None) -> Parts:
     set_seed(seed)
     size = task.batch_size if batch_size is None else batch_size
     try:
+        if isinstance(task.model, torch.nn.Module):
+            raise TaskError("Task.model must be a function that makes a model, not a model itself")
         model = task.model()
         if next(model.parameters(), None) is None:
             raise TaskError("the model has no parameters, so there is nothing to train")

@@ -117,6 +117,8 @@ def load_task(name: str, source: str | None = None) -> Task:
         )
     place, _, function = name.rpartition(":")
     make = getattr(_import(place), function, None)
+    if isinstance(make, Task):
+        raise TaskError(f"{name} is a Task; write a function that returns it, and name that")
     if not callable(make):
         raise TaskError(f"{place} has no function {function!r}; check the name after the colon")
     try:

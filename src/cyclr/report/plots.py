@@ -77,20 +77,35 @@ def range_figure(record: RangeRecord, reading: Reading | None = None) -> Any:
         axes.set_xscale("log")
     axes.set_xlabel("learning rate")
     axes.set_ylabel("loss", color=_LOSS)
-    if record.metrics:
+    scores = {n: series for n, series in record.metrics.items() if not n.endswith("loss")}
+    for name in sorted(set(record.metrics) - set(scores)):
+        series = record.metrics[name]
+        axes.plot(lr[list(series.steps)], series.values, color=_LOSS, ls=":", label=name)
+    if scores:
         twin = axes.twinx()
-        for name, series in record.metrics.items():
-            if name.endswith("loss"):
-                axes.plot(lr[list(series.steps)], series.values, color=_LOSS, ls=":", label=name)
-            else:
-                twin.plot(lr[list(series.steps)], series.values, color=_METRIC, label=name)
-        twin.set_ylabel("accuracy", color=_METRIC)
+        for name, series in scores.items():
+            twin.plot(lr[list(series.steps)], series.values, color=_METRIC, label=name)
+        twin.set_ylabel(", ".join(scores), color=_METRIC)
+    axes.legend(loc="upper left", fontsize=8)
     if reading is not None:
         axes.axvspan(reading.base_lr, reading.max_lr, color=_BAND, alpha=0.6, lw=0)
         text = f"base_lr {reading.base_lr:.3g}, max_lr {reading.max_lr:.3g} ({reading.rule})"
         axes.set_title(f"{text}; sweep {record.outcome.value}", fontsize=10)
     axes.grid(alpha=0.25)
     return figure
+
+
+def _evaluations(axes: Any, stops: Sequence[Mapping[str, Any]]) -> None:
+    """Add what was measured at the stopping points."""
+    at = [line["step"] for line in stops]
+    if stops and "val_loss" in stops[0]:
+        values = [line["val_loss"] for line in stops]
+        axes.plot(at, values, "s", color=_LOSS, markersize=5, label="validation loss")
+    if stops and "val_accuracy" in stops[0]:
+        twin = axes.twinx()
+        twin.plot(at, [line["val_accuracy"] for line in stops], "o-", color=_METRIC)
+        twin.set_ylabel("validation accuracy", color=_METRIC)
+        twin.set_ylim(0, 1)
 
 
 def _limit_loss(axes: Any, loss: Any) -> None:
@@ -147,17 +162,17 @@ def run_figure(folder: str | os.PathLike[str]) -> Any:
     stops = [line for line in lines if line.get("stopping_point")]
     figure, (top, bottom) = _figure(2, height=5.6, shares=(2, 1))
     step, loss = [line["step"] for line in trained], [line["loss"] for line in trained]
-    top.plot(step, loss, color=_LOSS, alpha=0.35, linewidth=0.8)
+    top.plot(step, loss, color=_LOSS, alpha=0.35, linewidth=0.8, label="training loss")
     width = max(1, len(loss) // 50)
     if len(loss) > 2 * width:
         smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
-        top.plot(step[width // 2 :][: len(smooth)], smooth, color=_LOSS, label="training loss")
+        middle = step[width // 2 :][: len(smooth)]
+        top.plot(middle, smooth, color=_LOSS, label="training loss, averaged")
     top.set_ylabel("loss", color=_LOSS)
-    if stops and "val_accuracy" in stops[0]:
-        twin = top.twinx()
-        values = [line["val_accuracy"] for line in stops]
-        twin.plot([line["step"] for line in stops], values, "o-", color=_METRIC)
-        twin.set_ylabel("validation accuracy", color=_METRIC)
+    if loss and min(loss) > 0:
+        top.set_yscale("log")
+    _evaluations(top, stops)
+    top.legend(loc="upper right", fontsize=8)
     at = np.arange(0, recipe.total_steps, max(1, recipe.total_steps // _POINTS))
     bottom.plot(at, recipe.lr(at), color=_RATE)
     bottom.set_ylabel("learning rate", color=_RATE)
@@ -166,4 +181,5 @@ def run_figure(folder: str | os.PathLike[str]) -> Any:
         axes.grid(alpha=0.25)
         for point in recipe.stopping_points:
             axes.axvline(point, color="grey", ls="--", lw=0.8)
+    top.set_title("dashed: stopping points", fontsize=9)
     return figure

@@ -56,7 +56,7 @@ def accuracy(record: RangeRecord) -> Bounds:
     if base_lr >= max_lr or base_lr == 0:
         caveats.append(
             "The accuracy rose within one measurement; base_lr is a quarter of max_lr instead. "
-            "Measure more often, or start lower."
+            "Take more steps, or end the sweep lower."
         )
         max_lr = max_lr or float(lr[1])
         base_lr = max_lr / 4

@@ -1,0 +1,180 @@
+"""Recipes and the plans that make them."""
+
+import json
+
+import pytest
+
+from cyclr import (
+    Constant,
+    ExpRange,
+    OneCycle,
+    Opposite,
+    Outcome,
+    Reading,
+    Recipe,
+    Triangular,
+    Triangular2,
+    WarmRestarts,
+    plan,
+)
+from cyclr.errors import SpecError
+
+
+def _reading(**changes) -> Reading:
+    fields = {
+        "base_lr": 0.02,
+        "max_lr": 0.1,
+        "rule": "knee",
+        "outcome": Outcome.DIVERGED,
+        "optimizer": {"name": "SGD", "momentum": 0.9},
+        "steps_per_epoch": 100,
+    }
+    return Reading(**{**fields, **changes})
+
+
+def test_one_cycle_is_the_default() -> None:
+    recipe = plan(_reading(), total_steps=1000)
+    assert recipe.lr == OneCycle(max_lr=0.1, base_lr=0.01, final_lr=0.00001, total_steps=1000)
+    assert (recipe.lr(0), recipe.lr(450), recipe.lr(999)) == pytest.approx((0.01, 0.1, 0.00001))
+    assert recipe.stopping_points == (900, 1000)
+    assert recipe.total_steps == 1000
+
+
+@pytest.mark.parametrize(
+    ("total", "cycles", "stepsize"),
+    [
+        (1200, 3, 200),  # three cycles of exactly two epochs a leg
+        (1599, 3, 266),  # four would need 1600
+        (1600, 4, 200),
+        (8000, 4, 1000),  # legs of exactly ten epochs
+        (9000, 5, 900),  # four would have legs of more than ten
+        (100_000, 50, 1000),
+    ],
+)
+def test_triangular_policies_take_whole_cycles_of_two_to_ten_epochs(total, cycles, stepsize):
+    recipe = plan(_reading(), total_steps=total, policy="triangular2")
+    assert recipe.lr == Triangular2(base_lr=0.02, max_lr=0.1, stepsize=stepsize, cycles=cycles)
+    assert recipe.total_steps == 2 * cycles * stepsize <= total
+    assert recipe.stopping_points == tuple(2 * stepsize * k for k in range(1, cycles + 1))
+
+
+def test_steps_left_over_are_noted() -> None:
+    recipe = plan(_reading(), total_steps=1603, policy="triangular")
+    assert isinstance(recipe.lr, Triangular)
+    assert "3 of the 1603 steps are left over to end on a whole cycle." in recipe.notes
+
+
+def test_a_budget_too_small_for_three_cycles_gets_one_cycle_and_a_note() -> None:
+    recipe = plan(_reading(), total_steps=1199, policy="triangular")
+    assert isinstance(recipe.lr, OneCycle)
+    assert any("three cycles" in note and "1200 steps" in note for note in recipe.notes)
+
+
+def test_without_an_epoch_the_budget_alone_decides() -> None:
+    recipe = plan(_reading(steps_per_epoch=None), total_steps=800, policy="triangular")
+    assert recipe.lr == Triangular(base_lr=0.02, max_lr=0.1, stepsize=100, cycles=4)
+
+
+def test_exp_range_declines_to_a_tenth() -> None:
+    recipe = plan(_reading(), total_steps=1600, policy="exp_range")
+    assert isinstance(recipe.lr, ExpRange)
+    assert recipe.lr.gamma**1600 == pytest.approx(0.1)
+
+
+def test_warm_restarts_take_three_doubling_periods() -> None:
+    recipe = plan(_reading(), total_steps=705, policy="warm_restarts")
+    assert recipe.lr == WarmRestarts(max_lr=0.1, period=100, multiplier=2, cycles=3)
+    assert recipe.stopping_points == (100, 300, 700)
+    assert recipe.total_steps == 700
+
+
+def test_momentum_moves_opposite_to_the_rate_if_the_sweep_had_one() -> None:
+    recipe = plan(_reading(), total_steps=1000)
+    assert isinstance(recipe.momentum, Opposite)
+    assert [recipe.momentum(k) for k in (0, 450, 900, 999)] == pytest.approx(
+        [0.95, 0.85, 0.95, 0.95]
+    )
+
+
+@pytest.mark.parametrize("optimizer", [{}, {"momentum": 0.0}, {"momentum": 0.5}])
+def test_momentum_stays_if_the_sweep_had_little_or_none(optimizer) -> None:
+    recipe = plan(_reading(optimizer=optimizer), total_steps=1000)
+    assert recipe.momentum is None
+    assert any("Momentum is left as it is" in note for note in recipe.notes)
+
+
+def test_momentum_bounds_can_be_given_or_refused() -> None:
+    recipe = plan(_reading(optimizer={}), total_steps=1000, momentum=(0.7, 0.9))
+    assert recipe.momentum(450) == pytest.approx(0.7)
+    assert plan(_reading(), total_steps=1000, momentum=None).momentum is None
+
+
+def test_caveats_stay_with_the_recipe() -> None:
+    recipe = plan(_reading(caveats=("The record is flat.",)), total_steps=1000)
+    assert recipe.notes[0] == "Caveat: The record is flat."
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"total_steps": 2}, "total_steps must be an int ≥ 3, got 2"),
+        ({"total_steps": 10.5}, "total_steps must be an int ≥ 3, got 10.5"),
+        ({"policy": "two"}, "policy must be one of 'one_cycle', 'triangular'"),
+        ({"steps_per_epoch": 0}, "steps_per_epoch must be an int ≥ 1 or None, got 0"),
+        ({"momentum": (0.9, 0.8)}, "momentum must be (low, high) with low ≤ high"),
+        ({"momentum": (0.9, 1.0)}, "momentum[1] must be a finite real number ≥ 0 and < 1"),
+        ({"momentum": "high"}, "momentum must be one of 'auto', got 'high'"),
+    ],
+)
+def test_a_wrong_argument_is_named(options, message) -> None:
+    with pytest.raises(SpecError) as caught:
+        plan(_reading(), **{"total_steps": 1000, **options})
+    assert message in str(caught.value)
+
+
+def test_a_record_in_place_of_a_reading_is_told_to_be_read() -> None:
+    with pytest.raises(SpecError, match=r"reading must be a Reading, .*call record\.read\(\)"):
+        plan({"loss": []}, total_steps=1000)
+
+
+@pytest.mark.parametrize("policy", ["one_cycle", "triangular2", "exp_range", "warm_restarts"])
+def test_a_recipe_survives_its_file(tmp_path, policy) -> None:
+    recipe = plan(_reading(), total_steps=1700, policy=policy)
+    recipe.save(tmp_path / "recipe.json")
+    assert Recipe.load(tmp_path / "recipe.json") == recipe
+
+
+def test_all_four_schedules_are_kept_and_asked(tmp_path) -> None:
+    recipe = Recipe(
+        lr=Constant(value=0.1),
+        momentum=Constant(value=0.9),
+        weight_decay=Constant(value=1e-4),
+        batch_size=Constant(value=64),
+        total_steps=10,
+    )
+    recipe.save(tmp_path / "recipe.json")
+    loaded = Recipe.load(tmp_path / "recipe.json")
+    assert loaded == recipe
+    expected = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "batch_size": 64.0}
+    assert loaded.values(3) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("cyclr_recipe"), '"cyclr_recipe": 1'),
+        (lambda d: d.pop("lr"), "recipe.lr is missing"),
+        (lambda d: d.update(colour=1), "recipe.colour is not a field"),
+        (lambda d: d.update(total_steps=0), "Recipe.total_steps must be an int ≥ 1, got 0"),
+        (lambda d: d["lr"].update(kind="odd"), "recipe.lr.kind must be one of"),
+        (lambda d: d.update(momentum=3), 'recipe.momentum must be an object with a "kind" key'),
+    ],
+)
+def test_a_damaged_file_is_named_with_the_field(tmp_path, change, message) -> None:
+    data = plan(_reading(), total_steps=1000).to_dict()
+    change(data)
+    (tmp_path / "recipe.json").write_text(json.dumps(data))
+    with pytest.raises(SpecError) as caught:
+        Recipe.load(tmp_path / "recipe.json")
+    assert message in str(caught.value)
+    assert "recipe.json" in str(caught.value)
