@@ -1,4 +1,4 @@
-"""The default: half the largest rate at which the loss is still as low as it gets."""
+"""The default: a third of the largest rate at which the loss is still as low as it gets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cyclr.rangetest.rules.bounds import Bounds, doubts, finite_part, noise, run
 _WIDTH = 0.05  # share of the sweep that the zero-lag average spans
 _NOISES = 2.0  # how many standard errors count as equally low
 _SHARE = 0.05  # … or which share of the whole fall
-_MARGIN = 2.0  # from the edge of the low stretch to the peak a run can be trusted with
+_MARGIN = 3.0  # from the edge of the low stretch to the peak a run can be trusted with
 _STARTED = 0.1  # share of the whole fall by which the loss has begun to move
 _NEAREST, _FARTHEST = 3.0, 10.0  # max_lr / base_lr stays between these
 
@@ -23,7 +23,7 @@ def knee(record: RangeRecord) -> Bounds:
 
         low stretch = the rates around the lowest average, up to the first whose average exceeds it
                       by 2 σ/√w and by 5 % of the whole fall      (w = losses in the window)
-        max_lr      = its largest rate / 2
+        max_lr      = its largest rate / 3
         base_lr     = the first rate whose average is below the start by 10 % of the fall,
                       kept between max_lr / 10 and max_lr / 3
 
