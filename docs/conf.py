@@ -1,8 +1,11 @@
 """Sphinx configuration."""
 
+import os
 import sys
 from pathlib import Path
 
+# Keras imports its backend, and its own choice need not be installed.
+os.environ.setdefault("KERAS_BACKEND", "torch")
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "cyclr"
@@ -19,6 +22,7 @@ napoleon_use_ivar = True
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|numpy|nn|np|npt|collections|accelerate|os|pathlib|enum|abc|typing|T)\b.*"),
     ("py:.*", r"(optional|Any|Undo|Loss|TrainStep|Validate|Plan|Step|Value|Floats|module|Path)"),
+    ("py:.*", r"(jax|keras|optax|cyclr\.integrations\.optax\.State)\b.*"),
     ("py:.*", r"cyclr\.schedules\.(arrays|fields|cyclical\._|ramps\._|compose\._).*"),
     ("py:.*", r"(Mapping|Iterable|Sequence|Callable|Optimizer|Schedule|Recipe|Outcome|Series).*"),
 ]

@@ -1,0 +1,119 @@
+"""What integrations share whatever the framework: reading plans, going round data, host randomness.
+
+Nothing here imports a framework; torch is only looked at where something else has loaded it.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+
+from cyclr.errors import DataError, InputError, SpecError, complaint
+from cyclr.rangetest import RangeTest
+from cyclr.rangetest.sweep import default_sweep
+from cyclr.recipe import Recipe
+from cyclr.schedules.spec import Schedule
+
+
+def as_recipe(plan: Any) -> Recipe:
+    """Turn a schedule (of the rate) into a recipe; recipes pass through.
+
+    Raises:
+        SpecError: It is neither.
+    """
+    if isinstance(plan, Recipe):
+        return plan
+    if isinstance(plan, Schedule):
+        # The length is only needed where training must end; what follows a plan never ends.
+        return Recipe(lr=plan, total_steps=plan.total_steps or 1)
+    raise SpecError(
+        complaint("plan", "a cyclr schedule or Recipe", plan, "try Triangular(...) or plan(...)")
+    )
+
+
+def make_test(
+    sweep: Schedule | RangeTest | None,
+    steps: int | None,
+    *,
+    optimizer: Mapping[str, Any] | None,
+    batches: Any,
+) -> RangeTest:
+    """Make the range test that a driver runs, after a look at its data.
+
+    Args:
+        sweep: A schedule of the rate, a test to drive, or None for the default sweep.
+        steps: Length of the default sweep, ≥ 2; 100 if None. Not with sweep.
+        optimizer: What the sweep is run with, for the record.
+        batches: The data.
+
+    Raises:
+        InputError: Both sweep and steps are given.
+        DataError: The data cannot be gone through again and again.
+    """
+    if hasattr(batches, "__next__"):
+        raise DataError(
+            "batches is an iterator, which cannot be put back to where it was; "
+            "pass what it was made from, such as the data loader"
+        )
+    if not hasattr(batches, "__iter__") and not _is_indexed(batches):
+        raise DataError(complaint("batches", "re-iterable", batches, "pass a data loader or list"))
+    if sweep is not None and steps is not None:
+        raise InputError("steps is the length of the default sweep; set it in your sweep instead")
+    if isinstance(sweep, RangeTest):
+        return sweep
+    schedule = default_sweep(100 if steps is None else steps) if sweep is None else sweep
+    return RangeTest(schedule, optimizer=optimizer, steps_per_epoch=_length(batches))
+
+
+def endless(batches: Any) -> Iterator[Any]:
+    """Go round and round the data.
+
+    Raises:
+        DataError: There is not a single batch.
+    """
+    while True:
+        count = 0
+        for batch in batches if hasattr(batches, "__iter__") else _by_index(batches):
+            count += 1
+            yield batch
+        if count == 0:
+            raise DataError("batches is empty: there is not a single batch to train on")
+
+
+@contextmanager
+def host_random(*things: Any) -> Iterator[None]:
+    """Put the random generators of this process back, however the block is left.
+
+    Python's and NumPy's; with torch loaded also torch's, and what torch's ``Snapshot`` remembers of
+    the given things (modules, and the samplers and generators of data loaders).
+    """
+    with ExitStack() as stack:
+        if "torch" in sys.modules:
+            from cyclr.integrations.torch.snapshot import Snapshot
+
+            stack.enter_context(Snapshot(*things))
+        stack.callback(random.setstate, random.getstate())
+        stack.callback(np.random.set_state, np.random.get_state())
+        yield
+
+
+def _is_indexed(batches: Any) -> bool:
+    """Say whether it is a sequence without iteration, as Keras's PyDataset is."""
+    return hasattr(batches, "__getitem__") and hasattr(batches, "__len__")
+
+
+def _by_index(batches: Any) -> Iterator[Any]:
+    return (batches[index] for index in range(len(batches)))
+
+
+def _length(batches: Any) -> int | None:
+    """Count the batches of an epoch, where they can be counted."""
+    try:
+        return max(1, len(batches))
+    except TypeError:  # a generator-like or endless data set
+        return None

@@ -1,0 +1,230 @@
+"""The Lightning driver of the range test: the module trains under a Trainer of the sweep's own."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from torch.optim.optimizer import Optimizer
+
+from cyclr.errors import DataError, InputError, complaint
+from cyclr.integrations.lightning.package import loggers, pl
+from cyclr.integrations.lightning.traceless import interruptible, is_datamodule, quiet, twin, unseen
+from cyclr.integrations.torch.attributes import Attributes
+from cyclr.integrations.torch.groups import describe, set_value
+from cyclr.integrations.torch.snapshot import Snapshot
+from cyclr.rangetest import RangeRecord, RangeTest
+from cyclr.rangetest.sweep import default_sweep
+from cyclr.schedules.spec import Schedule
+
+OnStep = Callable[[RangeTest], None]
+
+
+def range_test(
+    trainer: Any,
+    module: Any,
+    data: Any = None,
+    *,
+    sweep: Schedule | RangeTest | None = None,
+    steps: int | None = None,
+    metrics: Sequence[str] = (),
+    on_step: OnStep | None = None,
+) -> RangeRecord:
+    """Run a learning rate range test on a LightningModule, and leave no trace of it.
+
+    The module trains as in a fit (its hooks, ``training_step``, ``configure_optimizers``; the
+    Trainer's device, precision, accumulation and clipping), under a Trainer of the sweep's own
+    without loggers, callbacks, checkpoints or validation: yours does not notice. Call it before a
+    fit, after one, or from a callback in the middle of one, where it starts from copies of the
+    optimizers' state. Afterwards, and after an exception or Ctrl-C as well, everything is as it
+    was: the module's weights and attributes, the data's position, the random generators.
+
+    With several optimizers or parameter groups, the sweep is the rate of the group whose rate is
+    largest, and all ratios are kept. Schedulers of the module do nothing meanwhile.
+
+    Args:
+        trainer: Your Trainer, on one device.
+        module: Your LightningModule. With manual optimization, its ``training_step`` must return
+            the loss.
+        data: A data loader or a collection of them, or a LightningDataModule. If None, what the
+            Trainer has trained the module on, or else the module's own ``train_dataloader``.
+        sweep: Schedule of the rate, or a :class:`~cyclr.rangetest.sweep.RangeTest` whose progress
+            you want to watch or whose record you want even after an interruption. By default an
+            exponential sweep from 1e-7 to 10.
+        steps: Length of the default sweep in updates, ≥ 2; 100 if None. Not with sweep.
+        metrics: Names under which ``training_step`` logs what the record shall hold too, such as
+            ``("train_accuracy",)``.
+        on_step: Called after every update with the running test, for progress.
+
+    Raises:
+        InputError: The Trainer uses several devices, or arguments do not go together.
+        DataError: The data is empty, or an iterator that cannot be started again.
+
+    Reference: arXiv 1506.01186, section 3.3.
+    """
+    if not hasattr(trainer, "lightning_module"):
+        remedy = "pass yours, or a plain pl.Trainer()"
+        raise InputError(complaint("trainer", "a Lightning Trainer", trainer, remedy))
+    if trainer.world_size > 1:
+        remedy = "pass pl.Trainer(devices=1)"
+        raise InputError(complaint("trainer", "on one device", trainer.world_size, remedy))
+    if sweep is not None and steps is not None:
+        raise InputError("steps is the length of the default sweep; set it in your sweep instead")
+    if hasattr(data, "__next__"):
+        remedy = "pass what it was made from, such as the data loader"
+        raise DataError(complaint("data", "re-iterable, not an iterator", data, remedy))
+    known = trainer.lightning_module is module
+    if data is None and known:
+        data = trainer.train_dataloader
+    sweep = default_sweep(100 if steps is None else steps) if sweep is None else sweep
+    sweeper = _Sweeper(sweep, metrics, on_step)
+    with unseen(module, data), quiet(), interruptible(), sweeper.memory:
+        module.configure_callbacks = list
+        if known and trainer.state.fn == "fit" and trainer.state.status == "running":
+            sweeper.carry_over(trainer)
+            # The module has been set up, and what it was set up with is in use.
+            module.setup = module.teardown = module.prepare_data = _nothing
+        source = {"datamodule" if is_datamodule(data) else "train_dataloaders": twin(data)}
+        _trainer_like(trainer, sweeper).fit(module, **source)
+    if sweeper.test is None or sweeper.test.step == 0:
+        raise DataError("data is empty: there is not a single batch to train on")
+    return sweeper.test.record
+
+
+def _trainer_like(trainer: Any, sweeper: _Sweeper) -> Any:
+    """Make a Trainer that computes like another and does nothing else."""
+    device = trainer.strategy.root_device
+    return pl.Trainer(
+        accelerator=device.type,
+        devices=1 if device.index is None else [device.index],
+        precision=trainer.precision,
+        accumulate_grad_batches=trainer.accumulate_grad_batches,
+        gradient_clip_val=trainer.gradient_clip_val,
+        gradient_clip_algorithm=trainer.gradient_clip_algorithm,
+        limit_train_batches=trainer.limit_train_batches,
+        overfit_batches=trainer.overfit_batches,
+        default_root_dir=trainer.default_root_dir,
+        max_epochs=-1,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        callbacks=[sweeper],
+        logger=loggers.DummyLogger(),  # not none: a training_step may well use self.logger
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is installed
+    """Sets the sweep's rates and listens to the losses, within a Trainer of the sweep's own."""
+
+    def __init__(
+        self, sweep: Schedule | RangeTest, metrics: Sequence[str], on_step: OnStep | None
+    ) -> None:
+        self.test: RangeTest | None = None
+        self.memory = ExitStack()
+        self._sweep = sweep
+        self._metrics = tuple(metrics)
+        self._on_step = on_step
+        self._running: list[Optimizer] = []
+        self._scaler: dict[str, Any] = {}
+        self._factors: list[float] = []
+        self._lr: float | None = None
+        self._losses: list[float] = []
+        self._updates = 0
+
+    def carry_over(self, trainer: Any) -> None:
+        """Start from the state that a running fit has reached."""
+        self._running = trainer.optimizers
+        self._scaler = copy.deepcopy(trainer.precision_plugin.state_dict())
+
+    def on_fit_start(self, trainer: Any, *_: Any) -> None:
+        """Make the optimizers the sweep's own."""
+        optimizers = trainer.optimizers
+        schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+        # A module may return the same objects each time, those of a running fit: they are
+        # remembered like the rest, and whoever listens for their updates is not told.
+        self.memory.enter_context(Snapshot(*optimizers))
+        self.memory.enter_context(Attributes(*optimizers, *schedulers, tensors=False))
+        for optimizer in optimizers:
+            optimizer._optimizer_step_pre_hooks.clear()
+            optimizer._optimizer_step_post_hooks.clear()
+        for scheduler in schedulers:
+            scheduler.step = _nothing
+        rates = [float(group.get("initial_lr", group["lr"])) for group in _groups(trainer)]
+        self._factors = [rate / max(rates) if max(rates) > 0 else 1.0 for rate in rates]
+        for mine, theirs in zip(optimizers, self._running, strict=bool(self._running)):
+            if mine is not theirs:
+                mine.load_state_dict(copy.deepcopy(theirs.state_dict()))
+        if self._scaler:
+            trainer.precision_plugin.load_state_dict(self._scaler)
+
+    def on_train_start(self, trainer: Any, *_: Any) -> None:
+        """Begin the test, with what is known only now."""
+        if isinstance(self._sweep, RangeTest):
+            self.test = self._sweep
+        else:
+            batches = trainer.num_training_batches
+            per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+            self.test = RangeTest(
+                self._sweep,
+                optimizer=describe(trainer.optimizers[0]),
+                steps_per_epoch=per_epoch if math.isfinite(batches) else None,
+            )
+        self._lr = self.test.ask()
+        trainer.should_stop = self._lr is None
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        """Set the rates, again for each micro-batch: nothing else may have the last word."""
+        assert self._lr is not None
+        for group, factor in zip(_groups(trainer), self._factors, strict=True):
+            set_value(group, "lr", self._lr * factor)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
+        """Tell the loss once the update has been made."""
+        assert self.test is not None
+        self._losses.append(self._loss(trainer, pl_module, outputs))
+        if trainer.global_step == self._updates:
+            return  # a micro-batch, or manual optimization that waits
+        self._updates = trainer.global_step
+        self.test.tell(sum(self._losses) / len(self._losses), **self._measured(trainer))
+        self._losses = []
+        if self._on_step is not None:
+            self._on_step(self.test)
+        self._lr = self.test.ask()
+        trainer.should_stop = self._lr is None
+
+    def _loss(self, trainer: Any, pl_module: Any, outputs: Any) -> float:
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        if loss is not None:
+            # Automatic optimization divides it among the micro-batches of an update.
+            automatic = pl_module.automatic_optimization
+            return float(loss.item()) * (trainer.accumulate_grad_batches if automatic else 1)
+        if pl_module.automatic_optimization:
+            return math.nan  # training_step skipped the batch
+        raise InputError(
+            f"{type(pl_module).__name__}.training_step must return the loss, got None; with manual "
+            "optimization there is no other way to know it"
+        )
+
+    def _measured(self, trainer: Any) -> dict[str, Any]:
+        logged = trainer.callback_metrics
+        for name in self._metrics:
+            if name not in logged:
+                raise InputError(
+                    f"metrics names {name!r}, which training_step has not logged by this step; "
+                    f"it logged {sorted(logged)}: pick of those, or log it with on_step=True"
+                )
+        return {name: logged[name] for name in self._metrics}
+
+
+def _groups(trainer: Any) -> list[dict[str, Any]]:
+    return [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Stand in for what must not happen during a sweep."""

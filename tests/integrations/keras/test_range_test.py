@@ -1,0 +1,218 @@
+"""The Keras driver of the range test: what it records, and that it leaves no trace."""
+
+import random
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras", reason="needs the extra keras")
+
+from cyclr import ExponentialSweep, Outcome, RangeTest, Triangular  # noqa: E402
+from cyclr.errors import DataError, InputError  # noqa: E402
+from cyclr.integrations.keras import LearningRate, follow, range_test  # noqa: E402
+
+# NumPy 2 deprecates the form of __array__ that Keras's variables and some backends' tensors have.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+SWEEP = ExponentialSweep(start_lr=1e-5, end_lr=1e-2, steps=12)
+BACKEND = keras.backend.backend()
+
+
+def data(rows=64):
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(rows, 4)).astype("float32")
+    return inputs, (inputs.sum(axis=1) > 0).astype("int32")
+
+
+def classifier(optimizer=None):
+    """A model with every kind of state: weights, moving averages, seeds, metrics, moments."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(16, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(2),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer or keras.optimizers.Adam(1e-3), loss=loss, metrics=["accuracy"])
+    return model
+
+
+def state(model):
+    optimizer = model.optimizer
+    optimizer.build(model.trainable_variables)
+    variables = [*model.variables, *optimizer.variables, *model.metrics_variables]
+    return [keras.ops.convert_to_numpy(variable.value).tolist() for variable in variables]
+
+
+def test_training_afterwards_is_as_if_there_had_been_no_test() -> None:
+    results = []
+    for with_test in (False, True):
+        keras.utils.clear_session()  # so that the global generator begins anew as well
+        model = classifier()
+        model.fit(*data(), verbose=0)
+        keras.random.uniform(())
+        if with_test:
+            record = range_test(model, *data(), batch_size=16, sweep=SWEEP)
+            assert record.outcome is Outcome.COMPLETED
+        draws = [random.random(), np.random.rand()]
+        draws.append(float(keras.ops.convert_to_numpy(keras.random.uniform(()))))
+        history = model.fit(*data(), verbose=0, epochs=2, batch_size=16)
+        results.append((state(model), history.history, draws))
+    assert results[0] == results[1]
+
+
+def test_a_model_that_was_never_trained_is_as_it_was() -> None:
+    model, other = classifier(), classifier()
+    range_test(model, *data(), batch_size=16, sweep=SWEEP)
+    own = len(other.variables) + len(other.optimizer.variables)
+    assert state(model)[:own] == state(other)[:own]
+    assert all(np.all(np.asarray(value) == 0) for value in state(model)[own:])  # metrics
+
+
+def test_the_record_says_what_was_run() -> None:
+    model = classifier(keras.optimizers.AdamW(1e-3, beta_1=0.8, weight_decay=0.01))
+    record = range_test(model, *data(), batch_size=16, sweep=SWEEP)
+    assert record.optimizer == {"name": "AdamW", "momentum": 0.8, "weight_decay": 0.01}
+    assert record.steps_per_epoch == 4
+    assert record.lr == pytest.approx([SWEEP(step) for step in range(12)])
+    assert len(record.metrics["accuracy"].values) == 12
+
+
+def test_losses_are_each_batch_s_own() -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), loss="mse")
+    inputs, _ = data()
+    batches = [(inputs, np.full((64, 1), target)) for target in (1.0, 5.0)]
+    still = ExponentialSweep(start_lr=1e-12, end_lr=1e-11, steps=10)
+    losses = range_test(model, batches, sweep=still).loss
+    for first, batch in enumerate(batches):  # nothing is learned: the two take turns
+        loss = float(model.test_on_batch(*batch))
+        assert losses[first::2] == pytest.approx([loss] * 5, rel=1e-5)
+
+
+def test_the_sweep_s_rates_are_used_and_divergence_is_seen() -> None:
+    model = classifier(keras.optimizers.SGD(0.1, momentum=0.9))
+    record = range_test(model, *data(), batch_size=16, steps=60)
+    assert record.outcome in (Outcome.DIVERGED, Outcome.NON_FINITE)
+    assert record.lr[-1] > 0.01
+
+
+@pytest.mark.parametrize("optimizer", ["schedule", "followed"])
+def test_an_optimizer_under_a_schedule_can_be_tested(optimizer) -> None:
+    schedule = Triangular(base_lr=0.1, max_lr=0.2, stepsize=5)
+    if optimizer == "schedule":
+        model = classifier(keras.optimizers.SGD(LearningRate(schedule), momentum=0.9))
+    else:
+        model = classifier(keras.optimizers.SGD(1.0, momentum=0.9))
+        follow(model, schedule)
+    model.train_on_batch(*data())
+    before, function = state(model), model.train_function
+    range_test(model, *data(), batch_size=16, sweep=SWEEP)
+    assert state(model) == before
+    assert model.train_function is function
+    assert float(keras.ops.convert_to_tensor(model.optimizer.learning_rate)) == pytest.approx(
+        schedule(1)
+    )
+
+
+def test_an_exception_leaves_no_trace_and_the_record_can_be_had() -> None:
+    model = classifier()
+    model.train_on_batch(*data())
+    before = state(model)
+    test = RangeTest(SWEEP)
+
+    def interrupt(test):
+        if test.step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        range_test(model, *data(), sweep=test, on_step=interrupt)
+    assert state(model) == before
+    assert (len(test.record), test.record.outcome) == (5, Outcome.INTERRUPTED)
+    # Keras must not bring back what was left of the interrupted step.
+    model.evaluate(*data(), verbose=0)
+    own = len(model.variables)
+    assert state(model)[:own] == before[:own]
+
+
+def test_gradients_and_modes_of_a_torch_model_are_put_back() -> None:
+    if BACKEND != "torch":
+        pytest.skip("only torch keeps gradients and modes on the model")
+    model = classifier()
+    model.eval()
+    range_test(model, *data(), sweep=SWEEP)
+    assert not model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_tensorflow_s_global_generator_is_put_back() -> None:
+    if BACKEND != "tensorflow":
+        pytest.skip("TensorFlow is not loaded")
+    import tensorflow as tf
+
+    class Batches:
+        def __iter__(self):
+            tf.random.get_global_generator().uniform(())
+            yield data()
+
+    draws = []
+    for with_test in (False, True):
+        model = classifier()
+        tf.random.set_global_generator(tf.random.Generator.from_seed(3))
+        if with_test:
+            range_test(model, Batches(), sweep=SWEEP)
+        draws.append(float(tf.random.get_global_generator().uniform(())))
+    assert draws[0] == draws[1]
+
+
+class TestData:
+    def test_a_py_dataset(self) -> None:
+        class Indexed(keras.utils.PyDataset):
+            def __len__(self):
+                return 3
+
+            def __getitem__(self, index):
+                inputs, targets = data()
+                return inputs[index::3], targets[index::3]
+
+        record = range_test(classifier(), Indexed(), sweep=SWEEP)
+        assert (len(record), record.steps_per_epoch) == (12, 3)
+
+    def test_sample_weights(self) -> None:
+        inputs, targets = data()
+        batches = [(inputs, targets, np.zeros(64, dtype="float32"))]
+        assert set(range_test(classifier(), batches, sweep=SWEEP).loss) == {0.0}
+
+    def test_an_iterator_is_refused(self) -> None:
+        with pytest.raises(DataError, match="iterator"):
+            range_test(classifier(), iter([data()]), sweep=SWEEP)
+
+    def test_nothing_at_all_is_refused(self) -> None:
+        with pytest.raises(DataError, match="not a single batch"):
+            range_test(classifier(), [], sweep=SWEEP)
+
+    def test_arrays_must_be_equally_long(self) -> None:
+        inputs, targets = data()
+        with pytest.raises(DataError, match="equally long"):
+            range_test(classifier(), inputs, targets[:-1], sweep=SWEEP)
+
+
+class TestWhatCannotWork:
+    def test_a_model_that_is_not_built(self) -> None:
+        model = keras.Sequential([keras.layers.Dense(2)])
+        model.compile("sgd", loss="mse")
+        with pytest.raises(InputError, match=r"model\.build"):
+            range_test(model, *data(), sweep=SWEEP)
+
+    def test_accumulated_gradients(self) -> None:
+        model = classifier(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
+        with pytest.raises(InputError, match="gradient_accumulation_steps=None"):
+            range_test(model, *data(), sweep=SWEEP)
+
+    def test_steps_with_a_sweep(self) -> None:
+        with pytest.raises(InputError, match="default sweep"):
+            range_test(classifier(), *data(), sweep=SWEEP, steps=9)
