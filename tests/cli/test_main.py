@@ -79,7 +79,8 @@ calls = []
 def interrupt(outputs, targets):
     calls.append(1)
     if len(calls) == 5:
-        signal.raise_signal(signal.SIGINT)
+        # Not a signal: a shell that starts the tests in the background ignores those.
+        raise KeyboardInterrupt
     return nn.functional.cross_entropy(outputs, targets)
 
 def interrupted():

@@ -12,6 +12,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "lightning.md"
 
 @pytest.mark.filterwarnings(
     "ignore:The 'train_dataloader' does not have many workers",
+    "ignore:.*tensorboardX",  # said where TensorBoard is not installed
     "ignore:.*treespec, LeafSpec.*is deprecated",
     "ignore:The number of training batches .* is smaller than the logging interval",
 )

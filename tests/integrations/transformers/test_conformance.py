@@ -107,7 +107,7 @@ class Transformers(Integration):
                 copy.deepcopy(vars(made.state)),
                 copy.deepcopy(vars(made.control)),
                 sorted(vars(made)),
-                made._tr_loss,
+                getattr(made, "_tr_loss", None),
                 [id(x) for x in (made.model, made.model_wrapped, made.optimizer)],
                 [len(getattr(made.accelerator, f"_{x}")) for x in ("models", "dataloaders")],
                 [len(getattr(made.accelerator, f"_{x}")) for x in ("optimizers", "schedulers")],
