@@ -269,7 +269,7 @@ def _updates(trainer: Any, loader: Any) -> _Updates:
 def _unseen(trainer: Any) -> Iterator[None]:
     """Remember the Trainer, what it shares with Accelerate, and the model's attributes."""
     accelerator, gradients = trainer.accelerator, trainer.accelerator.gradient_state
-    state = gradients.sync_gradients, gradients.dataloader_references
+    state = gradients.sync_gradients, list(gradients.dataloader_references)
     things = (trainer, trainer.state, trainer.control, accelerator, trainer.model)
     with Snapshot(), Attributes(*things), torch.enable_grad():
         trainer.log = lambda *_, **__: None  # a compute_loss of the user's may log
