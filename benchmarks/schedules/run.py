@@ -24,7 +24,7 @@ import torch
 import cyclr
 from cyclr.integrations.torch import Scheduler
 
-REPEATS = 9
+REPEATS = 5
 STEPS = 20_000
 MILLION = 1_000_000
 RULE = {columns: "|" + "---|" * columns for columns in (3, 4)}
