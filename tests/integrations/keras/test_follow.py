@@ -1,5 +1,7 @@
 """Optimizers that follow a plan: what their updates use, whatever Keras compiles."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -138,13 +140,32 @@ def test_inside_a_loss_scale_optimizer() -> None:
     assert outcome(model) == pytest.approx(simulated(RECIPE, 12), rel=1e-5)
 
 
+@pytest.mark.skipif(
+    BACKEND == "torch", reason="torch has no XLA; test_compiled_by_torch is its own"
+)
 def test_compiled_with_xla() -> None:
-    if BACKEND == "torch":
-        pytest.skip("torch.compile needs a compiler; torch runs eagerly unless asked")
     model = probe(sgd(), jit_compile=True)
     follow(model, RECIPE)
     for _ in range(12):
         model.train_on_batch(INPUTS, TARGETS)
+    assert outcome(model) == pytest.approx(simulated(RECIPE, 12), rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BACKEND != "torch", reason="other backends compile with XLA")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, as the next
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+def test_compiled_by_torch_nothing_is_compiled_anew_for_a_step() -> None:
+    import torch
+
+    torch._dynamo.reset()
+    model = probe(sgd(), jit_compile=True)
+    follow(model, RECIPE)
+    for step in range(12):
+        # The first steps find out what is the same in all of them.
+        with torch._dynamo.config.patch(error_on_recompile=step > 3):
+            model.train_on_batch(INPUTS, TARGETS)
     assert outcome(model) == pytest.approx(simulated(RECIPE, 12), rel=1e-5)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import keras
@@ -68,12 +69,28 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
 
 def evaluate(schedule: Schedule, step: Any) -> Any:
     """Evaluate a schedule on a number or a backend's tensor, in Keras's floating-point type."""
-    if keras.backend.backend() == "tensorflow" and not isinstance(step, int | np.integer):
+    backend = keras.backend.backend()
+    if backend == "torch" and hasattr(step, "ndim") and step.ndim == 0:
+        return _evaluate_in_torch(schedule, step)
+    if backend == "tensorflow" and not isinstance(step, int | np.integer):
         steps = ops.cast(step, "int64")
         value = schedule._value(_TensorFlowOperations(), steps)
     else:
         value = schedule(step)
     return ops.convert_to_tensor(value, dtype=keras.backend.floatx())
+
+
+def _evaluate_in_torch(schedule: Schedule, step: Any) -> Any:
+    """Evaluate on one step: torch runs eagerly, and a number is much cheaper than tiny tensors.
+
+    Nothing is lost on a GPU: Keras's optimizers for torch read the rate off the device in any case.
+    """
+    return ops.convert_to_tensor(schedule(int(step)), dtype=keras.backend.floatx())
+
+
+if keras.backend.backend() == "torch":
+    # With jit_compile=True torch would compile this anew for every step.
+    _evaluate_in_torch = sys.modules["torch"].compiler.disable(_evaluate_in_torch)
 
 
 class _KerasNamespace:
