@@ -7,11 +7,13 @@ from cyclr.rangetest.rules.accuracy import accuracy
 from cyclr.rangetest.rules.bounds import Bounds
 from cyclr.rangetest.rules.decade import decade
 from cyclr.rangetest.rules.knee import knee
+from cyclr.rangetest.rules.peers import PEER_RULES
 
 RULES: dict[str, Callable[[RangeRecord], Bounds]] = {
     "accuracy": accuracy,
     "decade": decade,
     "knee": knee,
+    **PEER_RULES,
 }
 
 __all__ = ["RULES", "Bounds", "accuracy", "decade", "knee"]

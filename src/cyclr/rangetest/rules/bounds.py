@@ -12,6 +12,8 @@ from cyclr.rangetest.record import Outcome, RangeRecord
 
 Floats = npt.NDArray[np.float64]
 
+BASE_SHARE = 4.0  # of max_lr, where a rule reads nothing better: arXiv 1506.01186, section 3.3
+
 
 class Bounds(NamedTuple):
     """A rule's conclusion."""

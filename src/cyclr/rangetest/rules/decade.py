@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from cyclr.rangetest.record import RangeRecord
-from cyclr.rangetest.rules.bounds import Bounds, doubts, finite_part
+from cyclr.rangetest.rules.bounds import BASE_SHARE, Bounds, doubts, finite_part
 
 _DECADE = 10.0
-_BASE_SHARE = 4.0
 
 
 def decade(record: RangeRecord) -> Bounds:
@@ -31,4 +30,4 @@ def decade(record: RangeRecord) -> Bounds:
     lr, loss = finite_part(record)
     lowest = int(np.argmin(loss))
     max_lr = float(lr[lowest]) / _DECADE
-    return Bounds(max_lr / _BASE_SHARE, max_lr, doubts(record, loss, lowest))
+    return Bounds(max_lr / BASE_SHARE, max_lr, doubts(record, loss, lowest))

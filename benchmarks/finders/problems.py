@@ -1,0 +1,233 @@
+"""The tasks that finders are scored on. None of them was chosen with a rule's result in mind.
+
+Real data, nets with and without BatchNorm, every common optimizer, clipped and not, batches of 16
+to 512, from scratch and fine-tuning. ``HALVES`` are fixed: constants of a rule are chosen on one
+half and reported on the other, then the other way round.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from benchmarks.finders import data, nets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """A task, and the budget it is given.
+
+    Attributes:
+        name: Of the task.
+        split: Gives its data.
+        model: Makes a net from torch's random generator.
+        optimizer: Makes an optimizer; its rate is the optimizer's own default where it has one.
+        loss_fn: Of outputs and targets.
+        measure: ``"accuracy"`` (share of the oracle's) or ``"loss"`` (share of the oracle's fall in
+            log validation loss).
+        batch_size: Examples per update.
+        steps: The training budget in updates.
+        clip: Largest norm of the gradient, or None.
+        lr_range: Decades of peak rates that the oracle tries.
+    """
+
+    name: str
+    split: Callable[[], data.Split]
+    model: Callable[[], nn.Module]
+    optimizer: Callable[[Iterable[Any]], torch.optim.Optimizer]
+    loss_fn: Callable[[Any, Any], torch.Tensor] = functional.cross_entropy
+    measure: str = "accuracy"
+    batch_size: int = 64
+    steps: int = 1000
+    clip: float | None = None
+    lr_range: tuple[int, int] = (-4, 1)
+
+
+def sgd(momentum: float = 0.0, decay: float = 0.0, nesterov: bool = False) -> Any:
+    """Make a maker of SGD at torch's default rate."""
+    return lambda p: torch.optim.SGD(p, momentum=momentum, weight_decay=decay, nesterov=nesterov)
+
+
+def next_symbol(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy at every symbol."""
+    return functional.cross_entropy(outputs.flatten(0, 1), targets.flatten())
+
+
+def gaussian(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood of a normal whose mean and log-deviation are the outputs."""
+    mean, log_deviation = outputs.chunk(2, dim=1)
+    return (0.5 * ((targets - mean) * (-log_deviation).exp()) ** 2 + log_deviation).mean()
+
+
+def scaled_mse(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Squared error in units that make the loss tiny."""
+    return 1e-5 * functional.mse_loss(outputs, targets)
+
+
+def _pretrained(make: Callable[[], nn.Module], split: data.Split, loss_fn: Any) -> Any:
+    """Train a net on other data first, once per process; give makers of copies of it."""
+
+    @functools.cache
+    def state() -> dict[str, torch.Tensor]:
+        with torch.random.fork_rng():
+            torch.manual_seed(12345)
+            model = make()
+            optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+            for step in range(600):
+                for group in optimizer.param_groups:
+                    group["lr"] = 2e-3 * (1 - step / 600)
+                pick = torch.randint(len(split.inputs), (64,))
+                optimizer.zero_grad()
+                loss_fn(model(split.inputs[pick]), split.targets[pick]).backward()
+                optimizer.step()
+        return model.state_dict()
+
+    def copy() -> nn.Module:
+        model = make()
+        model.load_state_dict(state())
+        return model
+
+    return copy
+
+
+def _tuned_conv() -> nn.Module:
+    """A net trained on five kinds of clothes, with a fresh last layer for the other five."""
+    model = _conv_source()()
+    model[-1] = nn.Linear(model[-1].in_features, 5)
+    return model
+
+
+@functools.cache
+def _conv_source() -> Any:
+    make = lambda: nets.conv(1, 5, norm=True, size=28)  # noqa: E731 -- named where it is used
+    return _pretrained(make, data.fashion_half(False), functional.cross_entropy)
+
+
+@functools.cache
+def _text_source() -> Any:
+    make = lambda: nets.Decoder(64, 32)  # noqa: E731 -- as above
+    return _pretrained(make, data.text(32, "first"), next_symbol)
+
+
+ADAPTIVE = (-5, 0)
+adam, adamw = torch.optim.Adam, functools.partial(torch.optim.AdamW, weight_decay=0.05)
+
+PROBLEMS = [
+    Problem(
+        name="digits-mlp-sgd", split=data.digits, model=lambda: nets.mlp(64, 64, 10),
+        optimizer=sgd(), batch_size=16,
+    ),
+    Problem(
+        name="digits-conv-momentum", split=data.digits, batch_size=64,
+        model=lambda: nets.conv(1, 10, norm=False, size=8), optimizer=sgd(0.9, 1e-4),
+    ),
+    Problem(
+        name="digits-mlp-large-batch", split=data.digits, batch_size=512,
+        model=lambda: nets.mlp(64, 128, 128, 10, act=nn.Tanh), optimizer=sgd(0.9),
+    ),
+    Problem(
+        name="digits-lstm-rmsprop", split=data.digits, batch_size=32,
+        model=lambda: nets.Recurrent(nn.LSTM, 48, 10),
+        optimizer=lambda p: torch.optim.RMSprop(p), lr_range=ADAPTIVE,
+    ),
+    Problem(
+        name="digits-gaussian-adam", split=data.upper_half, model=lambda: nets.mlp(32, 96, 64),
+        optimizer=lambda p: adam(p), loss_fn=gaussian, measure="loss", batch_size=32,
+        lr_range=ADAPTIVE,
+    ),
+    Problem(
+        name="fashion-mlp-adam", split=data.fashion, model=lambda: nets.mlp(784, 128, 64, 10),
+        optimizer=lambda p: adam(p), batch_size=128, lr_range=ADAPTIVE,
+    ),
+    Problem(
+        name="fashion-conv-bn-nesterov", split=data.fashion, batch_size=64,
+        model=lambda: nets.conv(1, 10, 12, norm=True, size=28), optimizer=sgd(0.9, 5e-4, True),
+    ),
+    Problem(
+        name="fashion-deep-mlp-adagrad", split=data.fashion, batch_size=128,
+        model=lambda: nets.mlp(784, 96, 96, 96, 96, 10),
+        optimizer=lambda p: torch.optim.Adagrad(p), lr_range=(-4, 1),
+    ),
+    Problem(
+        name="fashion-autoencoder-adamw", split=data.reconstruction, measure="loss",
+        model=lambda: nets.mlp(784, 96, 16, 96, 784), optimizer=lambda p: adamw(p),
+        loss_fn=functional.mse_loss, batch_size=256, lr_range=ADAPTIVE,
+    ),
+    Problem(
+        name="fashion-finetune-sgd", split=lambda: data.fashion_half(True), model=_tuned_conv,
+        optimizer=sgd(0.9, 1e-4), batch_size=32,
+    ),
+    Problem(
+        name="fashion-patches-adamw", split=data.fashion, batch_size=64,
+        model=lambda: nets.Patches(1, 10, 28, 7), optimizer=lambda p: adamw(p), lr_range=ADAPTIVE,
+    ),
+    Problem(
+        name="cifar-conv-momentum", split=data.cifar, batch_size=100,
+        model=lambda: nets.conv(3, 10, 12, norm=False, size=32), optimizer=sgd(0.9, 4e-3),
+    ),
+    Problem(
+        name="cifar-resnet-momentum", split=data.cifar, batch_size=64,
+        model=lambda: nets.Residual(3, 10, 24), optimizer=sgd(0.9, 5e-4),
+    ),
+    Problem(
+        name="cifar-conv-bn-adamw", split=data.cifar, batch_size=96,
+        model=lambda: nets.conv(3, 10, 12, norm=True, size=32), optimizer=lambda p: adamw(p),
+        lr_range=ADAPTIVE,
+    ),
+    Problem(
+        name="tiny-imagenet-resnet-sgd", split=data.tiny_imagenet, batch_size=48,
+        model=lambda: nets.Residual(3, 20, 24), optimizer=sgd(0.0, 5e-4), lr_range=(-3, 2),
+    ),
+    Problem(
+        name="tiny-imagenet-conv-rmsprop", split=data.tiny_imagenet, batch_size=64,
+        model=lambda: nets.conv(3, 20, 12, norm=True, size=32),
+        optimizer=lambda p: torch.optim.RMSprop(p), lr_range=ADAPTIVE,
+    ),
+    Problem(
+        name="text-gru-adam-clipped", split=data.text, measure="loss", batch_size=24, clip=1.0,
+        model=lambda: nets.Recurrent(nn.GRU, 48, 64, symbols=64), optimizer=lambda p: adam(p),
+        loss_fn=next_symbol, lr_range=ADAPTIVE,
+    ),
+    Problem(
+        name="text-lstm-sgd-clipped", split=data.text, measure="loss", batch_size=32, clip=0.5,
+        model=lambda: nets.Recurrent(nn.LSTM, 64, 64, symbols=64), optimizer=sgd(0.9),
+        loss_fn=next_symbol, lr_range=(-3, 2),
+    ),
+    Problem(
+        name="text-transformer-adamw", split=data.text, measure="loss", batch_size=16,
+        model=lambda: nets.Decoder(64, 32), optimizer=lambda p: adamw(p), loss_fn=next_symbol,
+        lr_range=ADAPTIVE,
+    ),
+    Problem(
+        name="text-finetune-adamw", split=lambda: data.text(32, "second"), measure="loss",
+        model=lambda: _text_source()(), optimizer=lambda p: adamw(p), loss_fn=next_symbol,
+        batch_size=16, lr_range=ADAPTIVE,
+    ),
+    Problem(
+        name="tabular-mlp-nesterov", split=data.cancer, model=lambda: nets.mlp(30, 32, 2),
+        optimizer=sgd(0.9, 1e-3, True), batch_size=16,
+    ),
+    Problem(
+        name="photo-regression-adam", split=data.photograph, measure="loss",
+        model=lambda: nets.mlp(24, 96, 96, 3), optimizer=lambda p: adam(p),
+        loss_fn=functional.mse_loss, batch_size=512, lr_range=ADAPTIVE,
+    ),
+    Problem(
+        name="photo-tiny-loss-sgd", split=data.photograph, measure="loss",
+        model=lambda: nets.mlp(24, 64, 64, 3, act=nn.Tanh), optimizer=sgd(0.9),
+        loss_fn=scaled_mse, batch_size=128, lr_range=(1, 6),
+    ),
+    Problem(
+        name="digits-clipped-sgd", split=data.digits, batch_size=128, clip=0.1,
+        model=lambda: nets.mlp(64, 96, 96, 96, 10), optimizer=sgd(0.9), lr_range=(-3, 2),
+    ),
+]  # fmt: skip
+
+BY_NAME = {problem.name: problem for problem in PROBLEMS}
+HALVES = (tuple(p.name for p in PROBLEMS[::2]), tuple(p.name for p in PROBLEMS[1::2]))

@@ -1,0 +1,50 @@
+"""Our range test on every task, its records kept so that rules can be compared without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from joblib import Parallel, delayed
+
+from benchmarks.finders.problems import BY_NAME, Problem
+from benchmarks.finders.store import CACHE, SEEDS
+from benchmarks.finders.train import Batches, begin
+from cyclr.integrations.torch import range_test
+from cyclr.rangetest import RangeRecord
+
+RECORDS = CACHE / "records"
+
+
+def path(name: str, seed: int) -> Path:
+    """Say where a task's record is kept."""
+    return RECORDS / f"{name}-{seed}.json"
+
+
+def sweep(problem: Problem, seed: int) -> RangeRecord:
+    """Run the range test with its defaults."""
+    model, optimizer = begin(problem, seed)
+    return range_test(
+        model,
+        optimizer,
+        Batches(problem, seed),
+        problem.loss_fn,
+        max_grad_norm=problem.clip,
+    )
+
+
+def load(name: str, seed: int) -> RangeRecord:
+    """Read a task's record."""
+    return RangeRecord.load(path(name, seed))
+
+
+def _one(name: str, seed: int) -> None:
+    torch.set_num_threads(1)
+    sweep(BY_NAME[name], seed).save(path(name, seed))
+
+
+def run(chosen: list[Problem], jobs: int) -> None:
+    """Make the records that are missing."""
+    RECORDS.mkdir(parents=True, exist_ok=True)
+    wanted = [(p.name, s) for p in chosen for s in SEEDS if not path(p.name, s).exists()]
+    Parallel(n_jobs=jobs)(delayed(_one)(*entry) for entry in wanted)

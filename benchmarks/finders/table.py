@@ -1,0 +1,133 @@
+"""The table: every finder on every task, from what the cache holds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from benchmarks.finders import sweeps
+from benchmarks.finders.oracle import Judge
+from benchmarks.finders.problems import BY_NAME
+from benchmarks.finders.store import SEEDS, Answers, compute
+from benchmarks.finders.train import begin
+
+OURS = {"cyclr": None, "cyclr decade": "decade"}
+_FASTAI = ("valley", "slide", "minimum", "steep")
+PEERS = {
+    **{f"fastai {name}": "fastai" for name in _FASTAI},
+    "torch-lr-finder": "torch-lr-finder",
+    "Lightning": "lightning",
+    "ignite": "ignite",
+}
+DEFAULT = "optimizer's default"
+INSTEAD = ("Prodigy", "schedule-free AdamW", "D-Adaptation")
+FINDERS = ("cyclr", "cyclr confirmed", "cyclr decade", *PEERS, DEFAULT)
+
+
+class Suggested(NamedTuple):
+    """A rate and what it took to find; a rate of None if the finder failed."""
+
+    lr: float | None
+    steps: int
+
+
+class Row(NamedTuple):
+    """A finder's line: shares by task, and mean cost in steps."""
+
+    shares: dict[str, float]
+    steps: float
+
+    @property
+    def mean(self) -> float:
+        """Mean share over the tasks."""
+        return statistics.fmean(self.shares.values())
+
+    @property
+    def worst(self) -> float:
+        """Share on the worst task."""
+        return min(self.shares.values())
+
+
+def suggested(finder: str, name: str, seed: int) -> Suggested:
+    """Give what a finder suggested."""
+    if finder == DEFAULT:
+        return Suggested(float(begin(BY_NAME[name], seed)[1].param_groups[0]["lr"]), 0)
+    if finder == "cyclr confirmed":
+        answer = Answers("confirm").get(name, finder, seed)
+        return Suggested(None, 0) if answer is None else Suggested(answer["lr"], answer["steps"])
+    if finder in PEERS:
+        answer = Answers("peers").get(name, PEERS[finder], seed) or {"steps": 0}
+        lr = answer.get(finder)
+        return Suggested(lr if isinstance(lr, float) else None, answer["steps"])
+    record = sweeps.load(name, seed)
+    return Suggested(record.read(rule=OURS[finder]).max_lr, len(record))
+
+
+def train(names: Iterable[str], jobs: int) -> None:
+    """Train every task at every suggestion that has not been trained at."""
+    wanted = []
+    for name in names:
+        for finder in FINDERS:
+            for seed in SEEDS:
+                lr = suggested(finder, name, seed).lr
+                if lr is not None:
+                    wanted.append((name, seed, lr))
+    compute(wanted, jobs)
+
+
+def rows(names: Iterable[str]) -> dict[str, Row]:
+    """Score every finder, and the optimizers that need none."""
+    judges = {name: Judge(name) for name in names}
+    best = {name: judge.oracle().best for name, judge in judges.items()}
+    found: dict[str, Row] = {}
+    for finder in FINDERS:
+        shares, steps = {}, []
+        for name, judge in judges.items():
+            qualities = []
+            for seed in SEEDS:
+                lr, cost = suggested(finder, name, seed)
+                steps.append(cost)
+                result = judge.store.get("start", "", seed) if lr is None else (
+                    judge.store.result(lr, seed)
+                )  # fmt: skip
+                if result is None:
+                    raise SystemExit(f"{name} has not been trained at {lr}: run `train` first")
+                qualities.append(judge.quality(result, seed))
+            # Above the best of the grid's means is luck of the seeds.
+            shares[name] = min(1.0, statistics.fmean(qualities) / best[name])
+        found[finder] = Row(shares, statistics.fmean(steps))
+    answers = Answers("instead")
+    for optimizer in INSTEAD:
+        shares = {}
+        for name, judge in judges.items():
+            results = [(s, answers.get(name, optimizer, s)) for s in SEEDS]
+            got = [judge.quality({k: float(v) for k, v in r.items()}, s) for s, r in results if r]
+            shares[name] = min(1.0, statistics.fmean(got) / best[name]) if got else math.nan
+        found[optimizer] = Row(shares, 0)
+    return found
+
+
+def markdown(names: list[str]) -> str:
+    """Write the table: a line a finder, a column a task."""
+    letters = {name: chr(ord("a") + i) for i, name in enumerate(names)}
+    head = ["finder", "mean", "worst", "steps", *letters.values()]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---|" * (len(head) - 1)]
+    table = rows(names)
+    for finder, row in sorted(table.items(), key=lambda item: -item[1].mean):
+        cells = [f"{row.shares[name]:.2f}".removeprefix("0") for name in names]
+        start = [finder, f"{row.mean:.3f}", f"{row.worst:.3f}", f"{row.steps:.0f}"]
+        lines.append("| " + " | ".join(start + cells) + " |")
+    lines += [
+        "",
+        "| | task | measure | the oracle's rate | reaches | budget |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, letter in letters.items():
+        problem, oracle = BY_NAME[name], Judge(name).oracle()
+        lines.append(
+            f"| {letter} | {name} | {problem.measure} | {oracle.best_lr:g} | {oracle.best:.3f} | "
+            f"{problem.steps} |"
+        )
+    return "\n".join(lines) + "\n"
