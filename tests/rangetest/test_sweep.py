@@ -7,6 +7,7 @@ import pytest
 
 from cyclr import Constant, ExponentialSweep, LinearSweep, Outcome, RangeTest
 from cyclr.errors import InputError, SpecError, StateError
+from rangetest.curves import curve, sweep_over
 
 
 def _run(losses, **options):
@@ -29,14 +30,163 @@ def test_rates_are_the_sweep_s_from_first_to_last() -> None:
     assert test.record.outcome is Outcome.COMPLETED
 
 
-def test_the_default_sweep_runs_from_1e_7_to_10_in_100_steps() -> None:
+@pytest.mark.parametrize("turn", [1e-4, 1e-2, 0.3, 3.0, 100.0, 1e4])
+@pytest.mark.parametrize("end", ["explodes", "1.7", "2.3", "5.0"])
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_it_finds_its_own_range(turn, end, noise) -> None:
+    record = sweep_over(curve(turn, end=end, noise=noise))
+    assert record.lr[0] == pytest.approx(1e-7)
+    assert len(record) <= 150
+    # Far enough to see the turn, at most two decades beyond it.
+    assert turn / 3 <= record.lr[-1] <= 100 * turn
+    rates = np.asarray(record.lr)
+    assert np.allclose(rates, record.sweep(np.arange(len(record))), rtol=1e-12)
+    assert np.allclose(np.diff(np.log10(rates)), 8 / 99)
+
+
+def test_a_turn_below_10_leaves_the_nominal_sweep() -> None:
+    record = sweep_over(curve(0.3))
+    assert record.sweep == ExponentialSweep(start_lr=1e-7, end_lr=10.0, steps=100)
+    assert record.outcome is Outcome.DIVERGED
+
+
+def test_a_turn_above_10_extends_it_and_the_record_says_so() -> None:
+    record = sweep_over(curve(100.0))
+    assert isinstance(record.sweep, ExponentialSweep)
+    assert record.sweep.steps == len(record)
+    assert record.sweep.end_lr == pytest.approx(record.lr[-1])
+    assert 100 < record.lr[-1] < 1000
+    assert record.outcome is Outcome.COMPLETED
+
+
+@pytest.mark.parametrize("loss", [lambda lr: 1.0, lambda lr: -math.log(lr)])
+def test_a_loss_that_never_turns_ends_after_150_steps(loss) -> None:
+    record = sweep_over(loss)
+    assert len(record) == record.sweep.steps == 150
+    assert record.outcome is Outcome.COMPLETED
+
+
+def test_steps_are_the_density() -> None:
+    record = sweep_over(curve(0.3), steps=40)
+    assert record.sweep == ExponentialSweep(start_lr=1e-7, end_lr=10.0, steps=40)
+    assert len(sweep_over(lambda lr: 1.0, steps=40)) == 60
+
+
+def test_too_few_steps_to_judge_are_not_extended() -> None:
+    assert len(sweep_over(lambda lr: 1.0, steps=10)) == 10
+
+
+def test_a_start_of_ones_own_keeps_the_density() -> None:
+    record = sweep_over(curve(0.3), start_lr=1e-4)
+    assert record.lr[0] == pytest.approx(1e-4)
+    assert record.lr[1] / record.lr[0] == pytest.approx(10 ** (8 / 99))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 1}, "steps must be an int ≥ 2, got 1"),
+        ({"start_lr": 0.0}, "start_lr must be a finite real number > 0 < 10, got 0.0"),
+        ({"start_lr": 10.0}, "start_lr must be"),
+    ],
+)
+def test_a_range_that_cannot_be_is_an_error(options, message) -> None:
+    with pytest.raises(SpecError) as caught:
+        RangeTest(**options)
+    assert message.split(",")[0].split(" >")[0] in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"steps": 20}, {"start_lr": 1e-3}])
+def test_a_sweep_of_ones_own_has_its_own_numbers(options) -> None:
+    sweep = ExponentialSweep(start_lr=1e-4, end_lr=1.0, steps=10)
+    with pytest.raises(InputError, match=f"{next(iter(options))} is for a range"):
+        RangeTest(sweep, **options)
+
+
+def test_a_sweep_of_ones_own_is_never_extended() -> None:
+    assert len(_run(list(np.linspace(2.3, 0.5, 50)))) == 50
+
+
+def test_a_loss_back_at_its_start_for_good_ends_a_sweep_of_ones_own() -> None:
+    losses = [2.3] * 20 + list(np.linspace(2.3, 0.5, 20)) + [2.3] * 60
+    record = _run(losses)
+    assert record.outcome is Outcome.DIVERGED
+    assert 48 <= len(record) <= 54
+
+
+def test_a_loss_that_lost_half_its_fall_does_not() -> None:
+    losses = [2.3] * 20 + list(np.linspace(2.3, 0.5, 20)) + [1.6] * 60
+    assert _run(losses).outcome is Outcome.COMPLETED
+
+
+class TestBeganTooHigh:
+    @pytest.mark.parametrize("end", ["explodes", "50.0"])
+    @pytest.mark.parametrize("turn", [3e-9, 1e-9, 1e-10])
+    def test_a_turn_below_the_start(self, turn, end) -> None:
+        loss = curve(turn, end=end)
+        test = RangeTest()
+        test.ask()
+        test.tell(loss=2.3)  # before any update
+        for lr in test:
+            test.tell(loss=loss(lr))
+        assert test.began_too_high
+        assert test.restart_lower()
+        for lr in test:
+            test.tell(loss=loss(lr))
+        record = test.record
+        assert record.lr[0] == pytest.approx(1e-13)
+        assert turn / 3 < record.lr[-1] < 1e-7
+        assert not test.began_too_high
+        assert record.notes == (
+            f"The loss diverged within {record.notes[0].split()[4]} steps from a rate of 1e-07; "
+            "the sweep began again from 1e-13.",
+        )
+
+    def test_two_attempts_take_150_steps_together(self) -> None:
+        test = RangeTest()
+        for _ in test:
+            test.tell(loss=2.3 if test.step == 0 else math.inf)
+        first = test.step
+        assert test.restart_lower()
+        for _ in test:
+            test.tell(loss=2.3)
+        assert first + test.step == 150
+
+    def test_a_loss_that_was_never_finite_is_not_the_rate_s_fault(self) -> None:
+        test = RangeTest()
+        for _ in test:
+            test.tell(loss=math.nan)
+        assert not test.began_too_high
+        assert not test.restart_lower()
+
+    def test_a_sweep_of_ones_own_is_not_begun_again(self) -> None:
+        test = RangeTest(ExponentialSweep(start_lr=1.0, end_lr=10.0, steps=30))
+        for _ in test:
+            test.tell(loss=2.3 if test.step == 0 else math.inf)
+        assert test.began_too_high
+        assert not test.restart_lower()
+
+    def test_a_turn_within_the_range_is_not_too_high(self) -> None:
+        test = RangeTest()
+        loss = curve(0.1)
+        for lr in test:
+            test.tell(loss=loss(lr))
+        assert not test.restart_lower()
+        assert test.record.notes == ()
+
+
+def test_an_update_that_could_not_be_made_ends_the_test() -> None:
     test = RangeTest()
     for _ in test:
-        test.tell(loss=1.0)
+        if test.step == 12:
+            test.fail("The covariance was no longer positive definite.")
+        else:
+            test.tell(loss=1.0)
     record = test.record
-    assert len(record) == 100
-    assert record.lr[0] == pytest.approx(1e-7)
-    assert record.lr[-1] == pytest.approx(10.0)
+    assert record.outcome is Outcome.NON_FINITE
+    assert len(record) == 13
+    assert math.isnan(record.loss[-1])
+    assert record.notes == ("The covariance was no longer positive definite.",)
 
 
 def test_a_falling_loss_completes() -> None:

@@ -15,7 +15,6 @@ import numpy as np
 
 from cyclr.errors import DataError, InputError, SpecError, complaint
 from cyclr.rangetest import RangeTest
-from cyclr.rangetest.sweep import default_sweep
 from cyclr.recipe import Recipe
 from cyclr.schedules.spec import Schedule
 
@@ -46,8 +45,8 @@ def make_test(
     """Make the range test that a driver runs, after a look at its data.
 
     Args:
-        sweep: A schedule of the rate, a test to drive, or None for the default sweep.
-        steps: Length of the default sweep, ≥ 2; 100 if None. Not with sweep.
+        sweep: A schedule of the rate, a test to drive, or None for a range that the test finds.
+        steps: Without a sweep, how many steps lead from 1e-7 to 10, ≥ 2; 100 if None.
         optimizer: What the sweep is run with, for the record.
         batches: The data.
 
@@ -66,8 +65,8 @@ def make_test(
         raise InputError("steps is the length of the default sweep; set it in your sweep instead")
     if isinstance(sweep, RangeTest):
         return sweep
-    schedule = default_sweep(100 if steps is None else steps) if sweep is None else sweep
-    return RangeTest(schedule, optimizer=optimizer, steps_per_epoch=_length(batches))
+    length = _length(batches)
+    return RangeTest(sweep, steps=steps, optimizer=optimizer, steps_per_epoch=length)
 
 
 def endless(batches: Any) -> Iterator[Any]:

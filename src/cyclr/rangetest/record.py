@@ -34,7 +34,7 @@ class Outcome(StrEnum):
         """The outcome in words."""
         return {
             "completed": "The sweep ran through its whole range.",
-            "diverged": "The loss rose clearly above where it began, and the sweep stopped there.",
+            "diverged": "The loss rose clearly and for good, and the sweep stopped there.",
             "non_finite": "The loss became NaN or infinite, and the sweep stopped there.",
             "interrupted": "The sweep was stopped from outside before its end.",
         }[self.value]
@@ -63,6 +63,10 @@ class RangeRecord:
         outcome: How the sweep ended.
         optimizer: What the sweep ran with, such as name, momentum and weight_decay.
         steps_per_epoch: Updates in an epoch of the sweep's data, or None if unknown.
+        notes: What happened on the way, one sentence each: a second attempt from a lower rate, an
+            exception that ended the sweep.
+        repeats: Further sweeps of the same training, with the data in another order; see
+            :func:`combine`.
     """
 
     sweep: Schedule
@@ -72,6 +76,8 @@ class RangeRecord:
     outcome: Outcome
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     steps_per_epoch: int | None = None
+    notes: tuple[str, ...] = ()
+    repeats: tuple[RangeRecord, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.lr) != len(self.loss):
@@ -118,6 +124,9 @@ class RangeRecord:
                 name: {"steps": list(series.steps), "values": jsonfile.pack(series.values)}
                 for name, series in self.metrics.items()
             },
+            # Only where there are any: earlier versions wrote, and read, records without them.
+            **({"notes": list(self.notes)} if self.notes else {}),
+            **({"repeats": [r.to_dict() for r in self.repeats]} if self.repeats else {}),
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -159,6 +168,8 @@ class RangeRecord:
                 outcome=Outcome(data["outcome"]),
                 optimizer=dict(data["optimizer"]),
                 steps_per_epoch=data["steps_per_epoch"],
+                notes=tuple(map(str, data.get("notes", ()))),
+                repeats=tuple(map(cls.from_dict, data.get("repeats", ()))),
             )
         except KeyError as error:
             raise RecordError(

@@ -10,23 +10,16 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
-from cyclr.errors import InputError, SpecError, StateError, complaint
+from cyclr.errors import InputError, StateError, complaint
+from cyclr.rangetest import divergence
+from cyclr.rangetest.course import STEPS, Course, GivenCourse, OwnCourse, default_sweep
 from cyclr.rangetest.record import Outcome, RangeRecord, Series
-from cyclr.schedules import ExponentialSweep
 from cyclr.schedules.spec import Schedule
 
-_WATCH = 3  # losses in the median that is compared with the limit: one spike cannot end a sweep
-_WARM = 5  # losses before a comparison means anything
-_NOISES = 6.0  # how many standard deviations of a batch's loss count as a clear rise
-_SHARE = 0.5  # … or which share of the fall so far
-_FLOOR = 0.1  # … or which share of the loss itself, for losses without noise
+__all__ = ["RangeTest", "default_sweep"]
 
-
-def default_sweep(steps: int = 100) -> ExponentialSweep:
-    """Make the sweep used when none is given: 1e-7 to 10, exponentially."""
-    return ExponentialSweep(start_lr=1e-7, end_lr=10.0, steps=steps)
+_DECADES = 8  # from 1e-7 to 10
+_AT_ONCE = 1.2  # decades within which a divergence says that the sweep began too high
 
 
 class RangeTest:
@@ -39,13 +32,29 @@ class RangeTest:
     >>> test.record.outcome.value, [round(lr, 3) for lr in test.record.lr]
     ('completed', [0.001, 0.01, 0.1, 1.0])
 
-    The loop ends by itself after the sweep's last step, when the loss has risen clearly above
-    where it began (the median of the last three losses by more than six standard deviations of a
-    batch's loss and half of the fall so far), or when two losses in a row are not finite. Leaving
-    the loop early is fine: the record then says ``interrupted``.
+    Without a sweep it finds its own range. It begins at 1e-7, goes up by a constant ratio (eight
+    decades in 100 steps), and ends when the loss has turned. Where the loss has not turned at 10 it
+    goes on by the same ratio until it has, to 150 steps at most; the record's sweep is then the one
+    that was really run.
+
+    The test ends by itself
+
+    - after the last step;
+    - when the loss has exploded: the median of the last three is above where the loss began by six
+      standard deviations of a batch's loss and half of the fall so far
+      (:func:`~cyclr.rangetest.divergence.exploded`);
+    - when the loss has fallen, has lost that fall again and stays there, as with clipped gradients:
+      half of the fall for nearly a decade of rates, or, in a sweep of your own, nine tenths of it
+      for a tenth of the steps (:func:`~cyclr.rangetest.divergence.turned`);
+    - when two losses in a row are not finite.
+
+    Leaving the loop early is fine: the record then says ``interrupted``.
 
     Args:
-        sweep: The schedule of the rate; it must have an end. By default 100 steps from 1e-7 to 10.
+        sweep: The schedule of the rate; it must rise and have an end. It is run as given. None lets
+            the test find its range.
+        steps: Without a sweep, how many steps lead from 1e-7 to 10, ≥ 2; 100 if None.
+        start_lr: Without a sweep, where to begin, in (0, 10); 1e-7 if None.
         stop_on_divergence: Whether a clear rise of the loss ends the test. Non-finite losses
             always do.
         optimizer: What the sweep is run with, stored in the record: ``name``, ``momentum`` (or
@@ -54,31 +63,38 @@ class RangeTest:
         steps_per_epoch: Updates in an epoch, ≥ 1, if known.
 
     Raises:
-        SpecError: The sweep never ends, or is not a schedule.
+        SpecError: The sweep never ends, or is not a schedule; or a number breaks its bound.
+        InputError: ``steps`` or ``start_lr`` is given beside a sweep.
     """
 
     def __init__(
         self,
         sweep: Schedule | None = None,
         *,
+        steps: int | None = None,
+        start_lr: float | None = None,
         stop_on_divergence: bool = True,
         optimizer: Mapping[str, Any] | None = None,
         steps_per_epoch: int | None = None,
     ) -> None:
-        sweep = default_sweep() if sweep is None else sweep
-        if not isinstance(sweep, Schedule):
-            raise SpecError(complaint("sweep", "a cyclr schedule", sweep, "try ExponentialSweep"))
-        if sweep.total_steps is None:
-            remedy = "use one with steps, such as ExponentialSweep"
-            raise SpecError(complaint("sweep", "a schedule with an end", sweep, remedy))
-        if not sweep(0) < sweep(sweep.total_steps - 1):
-            remedy = "swap start_lr and end_lr"
-            raise SpecError(complaint("sweep", "a schedule that rises", sweep, remedy))
-        self.sweep = sweep
-        self.steps: int = sweep.total_steps
+        if sweep is None:
+            own = {"steps": steps, "start_lr": start_lr}
+            given = {name: value for name, value in own.items() if value is not None}
+            self._course: Course = OwnCourse(**given)  # type: ignore[arg-type] # checked there
+        elif steps is not None or start_lr is not None:
+            name = "steps" if steps is not None else "start_lr"
+            raise InputError(
+                f"{name} is for a range that the test finds by itself; set it in your sweep instead"
+            )
+        else:
+            self._course = GivenCourse(sweep)
         self._stop_on_divergence = stop_on_divergence
         self._optimizer = dict(optimizer or {})
         self._steps_per_epoch = steps_per_epoch
+        self._notes: list[str] = []
+        self._begin()
+
+    def _begin(self) -> None:
         self._lr: list[float] = []
         self._loss: list[float] = []
         self._metrics: dict[str, tuple[list[int], list[float]]] = {}
@@ -91,9 +107,24 @@ class RangeTest:
             yield lr
 
     @property
+    def sweep(self) -> Schedule:
+        """The schedule of the rate, as far as it is decided."""
+        return self._course.sweep
+
+    @property
+    def steps(self) -> int:
+        """How many updates are planned; a range that the test finds by itself may need more."""
+        return self._course.steps
+
+    @property
     def step(self) -> int:
         """How many updates have been told."""
         return len(self._lr)
+
+    @property
+    def finds_range(self) -> bool:
+        """Whether the test finds its range by itself."""
+        return isinstance(self._course, OwnCourse)
 
     def ask(self) -> float | None:
         """Name the rate for the next update; None when the test has ended.
@@ -138,29 +169,71 @@ class RangeTest:
         self._asked = None
         self._outcome = self._judge()
 
+    def fail(self, why: str) -> None:
+        """Answer the last rate with an update that could not be made, and end as ``non_finite``.
+
+        For code that raises when it meets NaN or infinity.
+
+        Args:
+            why: A sentence for the record's notes.
+
+        Raises:
+            StateError: No rate was asked for.
+        """
+        self.tell(loss=math.nan)
+        self._outcome = Outcome.NON_FINITE
+        self._notes.append(why)
+
     def _judge(self) -> Outcome | None:
         """Say whether the test has ended, and how."""
-        tail = self._loss[-_WATCH:]
-        if not any(map(math.isfinite, self._loss[-2:])) and (len(tail) > 1 or self.steps == 1):
+        last_two = self._loss[-2:]
+        if not any(map(math.isfinite, last_two)) and (len(last_two) > 1 or self.steps == 1):
             return Outcome.NON_FINITE
         if self._stop_on_divergence and self._diverged():
             return Outcome.DIVERGED
-        return Outcome.COMPLETED if self.step >= self.steps else None
+        return None if self._course.go_on(self._loss) else Outcome.COMPLETED
 
     def _diverged(self) -> bool:
-        if self.step < _WARM + _WATCH:
+        losses = self._loss
+        early = len(losses) <= 2 * self._at_once
+        return (
+            divergence.exploded(losses)
+            or (early and divergence.jumped(losses))
+            or self._course.turned(losses)
+        )
+
+    @property
+    def _at_once(self) -> int:
+        density = self._course.density if isinstance(self._course, OwnCourse) else STEPS
+        return max(10, round(_AT_ONCE * density / _DECADES))
+
+    @property
+    def began_too_high(self) -> bool:
+        """Whether the loss diverged within the first steps, although the very first was finite."""
+        ended = self._outcome in (Outcome.DIVERGED, Outcome.NON_FINITE)
+        return ended and len(self._loss) <= self._at_once and math.isfinite(self._loss[0])
+
+    def restart_lower(self) -> bool:
+        """Begin again from a millionth of the first rate, with the steps that are left.
+
+        For a test that finds its range by itself and :attr:`began_too_high`. The training must have
+        been put back to where it was before the test.
+
+        Returns:
+            Whether it did; False when there was no reason to, or too few steps are left.
+        """
+        if not (isinstance(self._course, OwnCourse) and self.began_too_high):
             return False
-        loss = np.asarray(self._loss)
-        finite = loss[np.isfinite(loss)]
-        if finite.size < _WARM + _WATCH:
+        course = self._course.lower(spent=len(self._loss))
+        if course is None:
             return False
-        start = float(np.median(finite[:_WARM]))
-        fall = start - float(finite.min())
-        # Successive differences cancel the trend and leave the batches' noise, √2 times over.
-        noise = 1.4826 * float(np.median(np.abs(np.diff(finite)))) / math.sqrt(2)
-        limit = start + max(_NOISES * noise, _SHARE * fall, _FLOOR * abs(start))
-        recent = np.nan_to_num(loss[-_WATCH:], nan=np.inf, posinf=np.inf)
-        return bool(np.median(recent) > limit)
+        self._notes.append(
+            f"The loss diverged within {len(self._loss)} steps from a rate of "
+            f"{self._course.start_lr:.3g}; the sweep began again from {course.start_lr:.3g}."
+        )
+        self._course = course
+        self._begin()
+        return True
 
     @property
     def record(self) -> RangeRecord:
@@ -173,6 +246,7 @@ class RangeTest:
             outcome=Outcome.INTERRUPTED if self._outcome is None else self._outcome,
             optimizer=self._optimizer,
             steps_per_epoch=self._steps_per_epoch,
+            notes=tuple(self._notes),
         )
 
 

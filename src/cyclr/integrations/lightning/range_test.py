@@ -17,7 +17,6 @@ from cyclr.integrations.torch.attributes import Attributes
 from cyclr.integrations.torch.groups import describe, set_value
 from cyclr.integrations.torch.snapshot import Snapshot
 from cyclr.rangetest import RangeRecord, RangeTest
-from cyclr.rangetest.sweep import default_sweep
 from cyclr.schedules.spec import Schedule
 
 OnStep = Callable[[RangeTest], None]
@@ -79,8 +78,7 @@ def range_test(
     known = trainer.lightning_module is module
     if data is None and known:
         data = trainer.train_dataloader
-    sweep = default_sweep(100 if steps is None else steps) if sweep is None else sweep
-    sweeper = _Sweeper(sweep, metrics, on_step)
+    sweeper = _Sweeper(sweep, steps, metrics, on_step)
     with unseen(module, data), quiet(), interruptible(), sweeper.memory:
         module.configure_callbacks = list
         if known and trainer.state.fn == "fit" and trainer.state.status == "running":
@@ -123,11 +121,16 @@ class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is
     """Sets the sweep's rates and listens to the losses, within a Trainer of the sweep's own."""
 
     def __init__(
-        self, sweep: Schedule | RangeTest, metrics: Sequence[str], on_step: OnStep | None
+        self,
+        sweep: Schedule | RangeTest | None,
+        steps: int | None,
+        metrics: Sequence[str],
+        on_step: OnStep | None,
     ) -> None:
         self.test: RangeTest | None = None
         self.memory = ExitStack()
         self._sweep = sweep
+        self._steps = steps
         self._metrics = tuple(metrics)
         self._on_step = on_step
         self._running: list[Optimizer] = []
@@ -172,6 +175,7 @@ class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is
             per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
             self.test = RangeTest(
                 self._sweep,
+                steps=self._steps,
                 optimizer=describe(trainer.optimizers[0]),
                 steps_per_epoch=per_epoch if math.isfinite(batches) else None,
             )

@@ -15,9 +15,9 @@ from cyclr.errors import DataError, InputError, complaint
 from cyclr.integrations.torch.batches import pair, to_device
 from cyclr.integrations.torch.groups import describe, ratios, set_value
 from cyclr.integrations.torch.modes import evaluating
+from cyclr.integrations.torch.nonfinite import blames_values, each_warning_once
 from cyclr.integrations.torch.snapshot import Snapshot
 from cyclr.rangetest import RangeRecord, RangeTest
-from cyclr.rangetest.sweep import default_sweep
 from cyclr.schedules.fields import Constraint
 from cyclr.schedules.spec import Schedule
 
@@ -63,9 +63,9 @@ def range_test(
             whatever train_step understands. Iterated over as often as the sweep needs.
         loss_fn: ``loss_fn(model(inputs), targets)`` gives a scalar tensor. Not with train_step.
         sweep: Schedule of the rate, or a :class:`~cyclr.rangetest.sweep.RangeTest` whose progress
-            you want to watch or whose record you want even after an interruption. By default an
-            exponential sweep from 1e-7 to 10.
-        steps: Length of the default sweep in updates, ≥ 2; 100 if None. Not with sweep.
+            you want to watch or whose record you want even after an interruption. By default the
+            test finds its range by itself: see :class:`~cyclr.rangetest.sweep.RangeTest`.
+        steps: Without a sweep, how many steps lead from 1e-7 to 10, ≥ 2; 100 if None.
         train_step: ``train_step(model, optimizer, batch)`` makes one whole update (zero the
             gradients, forward, backward, step) and gives the loss.
         validate: ``validate(model)`` gives metrics by name, such as ``{"val_accuracy": 0.9}``;
@@ -92,20 +92,43 @@ def range_test(
         assert loss_fn is not None
         train_step = _default_step(loss_fn, max_grad_norm, autocast, scaler)
     factors = ratios(optimizer, "lr")
-    with Snapshot(model, optimizer, batches, *([] if scaler is None else [scaler])):
-        model.train()
+    with (
+        each_warning_once(),
+        Snapshot(model, optimizer, batches, *([] if scaler is None else [scaler])) as memory,
+    ):
         stream = _stream(batches, accumulate if loss_fn is not None else None)
-        for lr in test:
-            for group, factor in zip(optimizer.param_groups, factors, strict=True):
-                set_value(group, "lr", lr * factor)
-            metrics = {}
-            if validate is not None and test.step % validate_every == 0:
-                with evaluating(model):
-                    metrics = dict(validate(model))
-            test.tell(loss=train_step(model, optimizer, next(stream)), **metrics)
-            if on_step is not None:
-                on_step(test)
+        while True:
+            model.train()
+            for lr in test:
+                for group, factor in zip(optimizer.param_groups, factors, strict=True):
+                    set_value(group, "lr", lr * factor)
+                batch = next(stream)
+                try:
+                    metrics = {}
+                    if validate is not None and test.step % validate_every == 0:
+                        with evaluating(model):
+                            metrics = dict(validate(model))
+                    loss = train_step(model, optimizer, batch)
+                except Exception as error:
+                    if test.step == 0 or not blames_values(error, [model]):
+                        raise
+                    test.fail(_story(test, error))
+                else:
+                    test.tell(loss=loss, **metrics)
+                if on_step is not None:
+                    on_step(test)
+            if not test.restart_lower():
+                break
+            memory.restore()
     return test.record
+
+
+def _story(test: RangeTest, error: Exception) -> str:
+    words = " ".join(str(error).split())
+    return (
+        f"Step {test.step} raised {type(error).__name__} ({words[:200]}), taken as a sign of "
+        "values that are not finite; the sweep ended there."
+    )
 
 
 def _check(
@@ -152,11 +175,11 @@ def _make_test(
         raise InputError("steps is the length of the default sweep; set it in your sweep instead")
     if isinstance(sweep, RangeTest):
         return sweep
-    schedule = default_sweep(100 if steps is None else steps) if sweep is None else sweep
     per_epoch = None
-    if hasattr(batches, "__len__"):
+    with contextlib.suppress(TypeError):  # iterable data sets have no length
         per_epoch = max(1, len(batches) // accumulate)
-    return RangeTest(schedule, optimizer=describe(optimizer), steps_per_epoch=per_epoch)
+    facts = describe(optimizer)
+    return RangeTest(sweep, steps=steps, optimizer=facts, steps_per_epoch=per_epoch)
 
 
 def _default_step(

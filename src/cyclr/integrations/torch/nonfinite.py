@@ -1,0 +1,72 @@
+"""What NaN and infinity do besides being in a loss: exceptions of code that checks, and warnings."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+# Errors of arithmetic itself: numpy's with errstate, math's, and decompositions of what blew up.
+_ARITHMETIC = (FloatingPointError, OverflowError, torch.linalg.LinAlgError, np.linalg.LinAlgError)
+_WORDS = re.compile(
+    r"\b(nans?|infs?|infinity|infinite|non-?finite|not finite|invalid values?)\b"
+    r"|overflow|explode|diverge",
+    re.I,
+)
+_HUGE = 1e9  # of a weight or gradient: products of a few such overflow float32
+# torch's own words for a scaler that saw no gradient, which is a mistake and no overflow.
+_NOT = re.compile(r"no inf checks were recorded", re.I)
+
+
+def blames_values(error: Exception, models: Iterable[torch.nn.Module]) -> bool:
+    """Say whether an exception is about values that are not finite, rather than a mistake in code.
+
+    It is when it says so (its type is one of arithmetic's, or its words name NaN, infinity or
+    divergence), and when parameters or gradients of the models are no longer finite, or above 1e9.
+    """
+    if isinstance(error, _ARITHMETIC):
+        return True
+    if _NOT.search(str(error)):
+        return False
+    if _WORDS.search(str(error)):
+        return True
+    return any(
+        not _sane(tensor)
+        for model in models
+        for parameter in model.parameters()
+        for tensor in (parameter.detach(), parameter.grad)
+        if tensor is not None
+    )
+
+
+def _sane(tensor: torch.Tensor) -> bool:
+    values = tensor.coalesce().values() if tensor.is_sparse else tensor
+    return bool((values.abs() < _HUGE).all())  # NaN is not less than anything
+
+
+@contextmanager
+def each_warning_once() -> Iterator[None]:
+    """Show a warning from a place in the code once, however often its text changes.
+
+    An exploding model may give one with every step, with another number in it each time. The
+    warnings module's own filters and what it remembers stay untouched.
+    """
+    shown: set[tuple[Any, ...]] = set()
+    before = warnings.showwarning
+
+    def show(message: Any, category: Any, filename: str, lineno: int, *rest: Any) -> None:
+        place = (category, filename, lineno)
+        if place not in shown:
+            shown.add(place)
+            before(message, category, filename, lineno, *rest)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before

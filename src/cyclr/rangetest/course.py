@@ -1,0 +1,131 @@
+"""Which rates a sweep goes through, and when it has seen enough."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from cyclr.errors import SpecError, complaint
+from cyclr.rangetest import divergence
+from cyclr.schedules import ExponentialSweep
+from cyclr.schedules.fields import Constraint
+from cyclr.schedules.spec import Schedule
+
+START_LR, END_LR, STEPS = 1e-7, 10.0, 100
+_MOST = 1.5  # how far a sweep that has not turned goes on, in lengths of the default
+_LEAST = 20  # steps below which a record is too coarse to tell whether to go on
+_LOWER = 1e-6  # where to begin again, relative to a start that was too high
+_WINDOW = 0.1  # share of the steps in which a loss must stay up to have turned
+
+_RATE = Constraint(kind="real", gt=0, lt=END_LR)
+_COUNT = Constraint(kind="integer", ge=2)
+
+
+def default_sweep(steps: int = STEPS) -> ExponentialSweep:
+    """Make the sweep that a range test begins with when none is given: 1e-7 to 10."""
+    return ExponentialSweep(start_lr=START_LR, end_lr=END_LR, steps=steps)
+
+
+class Course(Protocol):
+    """The rates of a sweep."""
+
+    @property
+    def sweep(self) -> Schedule:
+        """The schedule, as far as it is decided."""
+
+    @property
+    def steps(self) -> int:
+        """How many updates are planned."""
+
+    def turned(self, losses: list[float]) -> bool:
+        """Say whether the loss has turned so that higher rates have nothing more to tell."""
+
+    def go_on(self, losses: list[float]) -> bool:
+        """Say whether there is another update after these losses."""
+
+
+class GivenCourse:
+    """A schedule of the user's, run as it is.
+
+    Raises:
+        SpecError: The sweep never ends, does not rise, or is not a schedule.
+    """
+
+    def __init__(self, sweep: Schedule) -> None:
+        if not isinstance(sweep, Schedule):
+            raise SpecError(complaint("sweep", "a cyclr schedule", sweep, "try ExponentialSweep"))
+        if sweep.total_steps is None:
+            remedy = "use one with steps, such as ExponentialSweep"
+            raise SpecError(complaint("sweep", "a schedule with an end", sweep, remedy))
+        if not sweep(0) < sweep(sweep.total_steps - 1):
+            remedy = "swap start_lr and end_lr"
+            raise SpecError(complaint("sweep", "a schedule that rises", sweep, remedy))
+        self.sweep = sweep
+        self.steps: int = sweep.total_steps
+        self._window = max(10, round(_WINDOW * self.steps))
+
+    def turned(self, losses: list[float]) -> bool:
+        """Say whether the loss has been back where it began for a tenth of the steps."""
+        # Long sweeps are looked at now and then: a look takes as long as the record.
+        if len(losses) % max(1, self.steps // 200):
+            return False
+        return divergence.turned(losses, share=0.9, window=self._window, width=self._window)
+
+    def go_on(self, losses: list[float]) -> bool:
+        """Say whether the schedule goes on."""
+        return len(losses) < self.steps
+
+
+class OwnCourse:
+    """A range that the sweep finds by itself: upward by a constant ratio until the loss has turned.
+
+    Args:
+        steps: Density: how many steps lead from 1e-7 to 10, ≥ 2. The sweep has at most half as many
+            again.
+        start_lr: Where to begin, in (0, 10).
+        spent: Updates that earlier attempts have used up.
+
+    Raises:
+        SpecError: An argument breaks its bound.
+    """
+
+    def __init__(self, *, steps: int = STEPS, start_lr: float = START_LR, spent: int = 0) -> None:
+        self.density: int = _COUNT.check("steps", steps)
+        self.start_lr: float = _RATE.check("start_lr", start_lr)
+        self.spent = spent
+        self._log_ratio = math.log(END_LR / START_LR) / (self.density - 1)
+        whole = round(_MOST * self.density) if self.density >= _LEAST else self.density
+        self._most = max(2, whole - spent)
+        to_end = 1 + round(math.log(END_LR / self.start_lr) / self._log_ratio)
+        self.steps = max(2, min(to_end, self._most))
+        self._window = max(10, round(_WINDOW * self.density))
+
+    @property
+    def sweep(self) -> ExponentialSweep:
+        """The schedule from the start to the last step planned."""
+        start = self.start_lr
+        end = start * math.exp((self.steps - 1) * self._log_ratio)
+        if math.isclose(end, END_LR, rel_tol=1e-9):
+            end = END_LR
+        return ExponentialSweep(start_lr=start, end_lr=end, steps=self.steps)
+
+    def turned(self, losses: list[float]) -> bool:
+        """Say whether the loss has lost half its fall again for nearly a decade."""
+        return divergence.turned(losses, share=0.5, window=self._window, width=self._window)
+
+    def go_on(self, losses: list[float]) -> bool:
+        """Say whether to go on; at the end of the plan, plan one step more if need be."""
+        if len(losses) < self.steps:
+            return True
+        half = self._window // 2
+        risen = divergence.turned(losses, share=0.2, window=half, width=self._window)
+        if risen or self.steps >= self._most:
+            return False
+        self.steps += 1
+        return True
+
+    def lower(self, spent: int) -> OwnCourse | None:
+        """Plan another attempt, from far below; None if too few steps are left to be of use."""
+        spent += self.spent
+        lower = OwnCourse(steps=self.density, start_lr=self.start_lr * _LOWER, spent=spent)
+        return lower if lower.steps >= self.density // 2 else None
