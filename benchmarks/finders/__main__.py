@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.finders import oracle, sweeps
+from benchmarks.finders import oracle, sweeps, table
 from benchmarks.finders.store import Answers, problems
 
 
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", choices=["oracle", "sweeps", "peers", "instead"])
+    parser.add_argument("command", choices=["oracle", "sweeps", "peers", "instead", "train", "table"])
     parser.add_argument("--task", action="append", default=[], help="only this one; repeatable")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     options = parser.parse_args()
@@ -20,6 +20,10 @@ def main() -> None:
         oracle.run(chosen, options.jobs)
     elif options.command == "sweeps":
         sweeps.run(chosen, options.jobs)
+    elif options.command == "train":
+        table.train([problem.name for problem in chosen], options.jobs)
+    elif options.command == "table":
+        print(table.markdown([problem.name for problem in chosen]))
     elif options.command == "peers":
         from benchmarks.finders import peers  # in their own environment only
 

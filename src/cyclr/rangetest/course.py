@@ -7,12 +7,13 @@ from typing import Protocol
 
 from cyclr.errors import SpecError, complaint
 from cyclr.rangetest import divergence
-from cyclr.schedules import ExponentialSweep
+from cyclr.schedules import Chain, Constant, ExponentialSweep
 from cyclr.schedules.fields import Constraint
 from cyclr.schedules.spec import Schedule
 
 START_LR, END_LR, STEPS = 1e-7, 10.0, 100
 _MOST = 1.5  # how far a sweep that has not turned goes on, in lengths of the default
+_HASTE = 2.0  # … and how much faster: few models need such rates, and those may be far up
 _LEAST = 20  # steps below which a record is too coarse to tell whether to go on
 _LOWER = 1e-6  # where to begin again, relative to a start that was too high
 _WINDOW = 0.1  # share of the steps in which a loss must stay up to have turned
@@ -79,6 +80,8 @@ class GivenCourse:
 class OwnCourse:
     """A range that the sweep finds by itself: upward by a constant ratio until the loss has turned.
 
+    Beyond 10 the ratio is squared, so that 150 steps reach 1e9.
+
     Args:
         steps: Density: how many steps lead from 1e-7 to 10, ≥ 2. The sweep has at most half as many
             again.
@@ -96,18 +99,29 @@ class OwnCourse:
         self._log_ratio = math.log(END_LR / START_LR) / (self.density - 1)
         whole = round(_MOST * self.density) if self.density >= _LEAST else self.density
         self._most = max(2, whole - spent)
-        to_end = 1 + round(math.log(END_LR / self.start_lr) / self._log_ratio)
-        self.steps = max(2, min(to_end, self._most))
+        self._to_end = 1 + round(math.log(END_LR / self.start_lr) / self._log_ratio)
+        self.steps = max(2, min(self._to_end, self._most))
         self._window = max(10, round(_WINDOW * self.density))
 
     @property
-    def sweep(self) -> ExponentialSweep:
+    def sweep(self) -> Schedule:
         """The schedule from the start to the last step planned."""
-        start = self.start_lr
-        end = start * math.exp((self.steps - 1) * self._log_ratio)
+        start, plain = self.start_lr, min(self.steps, self._to_end)
+        end = start * math.exp((plain - 1) * self._log_ratio)
         if math.isclose(end, END_LR, rel_tol=1e-9):
             end = END_LR
-        return ExponentialSweep(start_lr=start, end_lr=end, steps=self.steps)
+        first = ExponentialSweep(start_lr=start, end_lr=end, steps=plain)
+        beyond = self.steps - plain
+        if beyond == 0:
+            return first
+        stride = _HASTE * self._log_ratio
+        low, high = end * math.exp(stride), end * math.exp(beyond * stride)
+        rest = (
+            Constant(value=low)
+            if beyond == 1
+            else ExponentialSweep(start_lr=low, end_lr=high, steps=beyond)
+        )
+        return Chain(schedules=(first, rest))
 
     def turned(self, losses: list[float]) -> bool:
         """Say whether the loss has lost half its fall again for nearly a decade."""

@@ -76,4 +76,4 @@ def read(record: RangeRecord, rule: str | None = None) -> Reading:
 
 def _default_rule(record: RangeRecord) -> str:
     has_accuracy = any(name.endswith("accuracy") for name in record.metrics)
-    return "accuracy" if has_accuracy and isinstance(record.sweep, LinearSweep) else "knee"
+    return "accuracy" if has_accuracy and isinstance(record.sweep, LinearSweep) else "basin"

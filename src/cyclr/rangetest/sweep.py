@@ -34,7 +34,7 @@ class RangeTest:
 
     Without a sweep it finds its own range. It begins at 1e-7, goes up by a constant ratio (eight
     decades in 100 steps), and ends when the loss has turned. Where the loss has not turned at 10 it
-    goes on by the same ratio until it has, to 150 steps at most; the record's sweep is then the one
+    goes on, twice as fast, until it has, to 150 steps at most (1e9); the record's sweep is then the one
     that was really run.
 
     The test ends by itself

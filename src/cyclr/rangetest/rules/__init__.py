@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from cyclr.rangetest.record import RangeRecord
 from cyclr.rangetest.rules.accuracy import accuracy
+from cyclr.rangetest.rules.basin import basin
 from cyclr.rangetest.rules.bounds import Bounds
 from cyclr.rangetest.rules.decade import decade
 from cyclr.rangetest.rules.knee import knee
@@ -11,9 +12,10 @@ from cyclr.rangetest.rules.peers import PEER_RULES
 
 RULES: dict[str, Callable[[RangeRecord], Bounds]] = {
     "accuracy": accuracy,
+    "basin": basin,
     "decade": decade,
     "knee": knee,
     **PEER_RULES,
 }
 
-__all__ = ["RULES", "Bounds", "accuracy", "decade", "knee"]
+__all__ = ["RULES", "Bounds", "accuracy", "basin", "decade", "knee"]
