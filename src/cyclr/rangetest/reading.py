@@ -36,7 +36,8 @@ class Reading:
     With repeats, the bounds are the geometric medians of what the rule reads off each sweep, and
     the intervals go from the lowest to the highest. Of a single sweep, an interval is the middle
     80 % of what the rule reads off a hundred copies of the record whose noise has been drawn anew
-    (:func:`~cyclr.rangetest.resample.resampled`); it is computed when asked for.
+    (:func:`~cyclr.rangetest.resample.resampled`), widened to what it read off the record itself;
+    it is computed when asked for.
 
     Attributes:
         base_lr: Lower bound for a cyclical policy, > 0.
@@ -79,7 +80,13 @@ class Reading:
         if self.record is None:
             return None
         found = resampled(self.record, RULES[self.rule])
-        return _intervals(found, middle) if found else None
+        if not found:
+            return None
+        around = _intervals(found, middle)
+        # What was read is possible too, whatever the copies say.
+        return Intervals(
+            extent([*around.base_lr, self.base_lr]), extent([*around.max_lr, self.max_lr])
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Write the reading as plain data."""

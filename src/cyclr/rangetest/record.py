@@ -132,7 +132,9 @@ class RangeRecord:
         """
         if metric not in self.metrics:
             held = ", ".join(sorted(self.metrics)) or "none"
-            raise RecordError(f"metric must be one that the record holds ({held}), got {metric!r}")
+            raise RecordError(
+                f"metric must be one that the record holds ({held}), got {metric!r}; pick one"
+            )
         series = self.metrics[metric]
         sign = -1.0 if metric.endswith(_RISING) else 1.0
         steps = tuple(range(len(series.steps)))
