@@ -8,10 +8,15 @@ from benchmarks.finders import oracle, sweeps, table
 from benchmarks.finders.store import Answers, problems
 
 
+COMMANDS = ("oracle", "sweeps", "confirm", "peers", "instead", "train", "table", "figures", "cost")
+
+
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", choices=["oracle", "sweeps", "peers", "instead", "train", "table"])
+    parser.add_argument(
+        "command", choices=["oracle", "sweeps", "confirm", "peers", "instead", "train", "table"]
+    )
     parser.add_argument("--task", action="append", default=[], help="only this one; repeatable")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     options = parser.parse_args()
@@ -20,6 +25,9 @@ def main() -> None:
         oracle.run(chosen, options.jobs)
     elif options.command == "sweeps":
         sweeps.run(chosen, options.jobs)
+    elif options.command == "confirm":
+        names = [problem.name for problem in chosen]
+        Answers("confirm").compute(sweeps.confirmed, [table.CONFIRMED], names, options.jobs)
     elif options.command == "train":
         table.train([problem.name for problem in chosen], options.jobs)
     elif options.command == "table":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from joblib import Parallel, delayed
@@ -10,8 +11,9 @@ from joblib import Parallel, delayed
 from benchmarks.finders.problems import BY_NAME, Problem
 from benchmarks.finders.store import CACHE, SEEDS
 from benchmarks.finders.train import Batches, begin
-from cyclr.integrations.torch import range_test
+from cyclr.integrations.torch import confirm, range_test
 from cyclr.rangetest import RangeRecord
+from cyclr.rangetest.confirm import score
 
 RECORDS = CACHE / "records"
 
@@ -31,6 +33,24 @@ def sweep(problem: Problem, seed: int) -> RangeRecord:
         problem.loss_fn,
         max_grad_norm=problem.clip,
     )
+
+
+def confirmed(_: str, problem: Problem, seed: int) -> dict[str, Any]:
+    """Confirm a task's reading by trials; give the rate and what it took, sweep included."""
+    record = load(problem.name, seed)
+    model, optimizer = begin(problem, seed)
+    reading = confirm(
+        record.read(),
+        model,
+        optimizer,
+        Batches(problem, seed),
+        problem.loss_fn,
+        total_steps=problem.steps,
+        max_grad_norm=problem.clip,
+    )
+    steps = len(record) + sum(len(trial.loss) for trial in reading.trials)
+    trials = [[trial.max_lr, score(trial)] for trial in reading.trials]
+    return {"lr": reading.max_lr, "steps": steps, "trials": [[str(x) for x in t] for t in trials]}
 
 
 def load(name: str, seed: int) -> RangeRecord:

@@ -21,9 +21,10 @@ PEERS = {
     "Lightning": "lightning",
     "ignite": "ignite",
 }
+CONFIRMED = "cyclr confirmed"
 DEFAULT = "optimizer's default"
 INSTEAD = ("Prodigy", "schedule-free AdamW", "D-Adaptation")
-FINDERS = ("cyclr", "cyclr confirmed", "cyclr decade", *PEERS, DEFAULT)
+FINDERS = ("cyclr", CONFIRMED, "cyclr decade", *PEERS, DEFAULT)
 
 
 class Suggested(NamedTuple):
@@ -54,7 +55,7 @@ def suggested(finder: str, name: str, seed: int) -> Suggested:
     """Give what a finder suggested."""
     if finder == DEFAULT:
         return Suggested(float(begin(BY_NAME[name], seed)[1].param_groups[0]["lr"]), 0)
-    if finder == "cyclr confirmed":
+    if finder == CONFIRMED:
         answer = Answers("confirm").get(name, finder, seed)
         return Suggested(None, 0) if answer is None else Suggested(answer["lr"], answer["steps"])
     if finder in PEERS:

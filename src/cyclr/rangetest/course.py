@@ -44,6 +44,9 @@ class Course(Protocol):
     def go_on(self, losses: list[float]) -> bool:
         """Say whether there is another update after these losses."""
 
+    def again(self) -> Course:
+        """Plan the same for a repeat."""
+
 
 class GivenCourse:
     """A schedule of the user's, run as it is.
@@ -75,6 +78,10 @@ class GivenCourse:
     def go_on(self, losses: list[float]) -> bool:
         """Say whether the schedule goes on."""
         return len(losses) < self.steps
+
+    def again(self) -> GivenCourse:
+        """Plan the same for a repeat."""
+        return self
 
 
 class OwnCourse:
@@ -137,6 +144,10 @@ class OwnCourse:
             return False
         self.steps += 1
         return True
+
+    def again(self) -> OwnCourse:
+        """Plan the same for a repeat, from where this one began."""
+        return OwnCourse(steps=self.density, start_lr=self.start_lr)
 
     def lower(self, spent: int) -> OwnCourse | None:
         """Plan another attempt, from far below; None if too few steps are left to be of use."""

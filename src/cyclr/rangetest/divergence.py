@@ -139,10 +139,10 @@ def _quantum(loss: Floats) -> float:
 
 
 def _finite(losses: list[float] | Floats) -> Floats:
-    loss = np.asarray(losses, dtype=float)
+    loss: Floats = np.asarray(losses, dtype=float)
     return loss[np.isfinite(loss)]
 
 
 def _pessimistic(losses: list[float]) -> Floats:
     loss = np.asarray(losses, dtype=float)
-    return np.where(np.isfinite(loss), loss, np.inf)
+    return np.asarray(np.nan_to_num(loss, nan=np.inf, posinf=np.inf, neginf=np.inf))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cyclr.rangetest.reading import Reading
 
 _FORMAT = 1
+_RISING = ("accuracy", "auc", "f1", "score")  # ends of names of what is better when higher
 _PER_EPOCH = Constraint(kind="integer", ge=1, optional=True)
 _MOMENTUM = Constraint(kind="real", ge=0, lt=1, optional=True)
 
@@ -95,20 +96,56 @@ class RangeRecord:
         """How many updates the sweep made."""
         return len(self.lr)
 
-    def read(self, rule: str | None = None) -> Reading:
-        """Draw a conclusion: bounds, outcome and caveats.
+    @property
+    def sweeps(self) -> tuple[RangeRecord, ...]:
+        """Every sweep of the record alone: itself without its repeats, and the repeats."""
+        if not self.repeats:
+            return (self,)
+        return (replace(self, repeats=()), *(s for r in self.repeats for s in r.sweeps))
+
+    def read(self, rule: str | None = None, metric: str | None = None) -> Reading:
+        """Draw a conclusion: bounds, intervals for them, outcome and caveats.
 
         Args:
             rule: Name of a rule of :mod:`cyclr.rangetest.rules`. By default ``"accuracy"`` when
                 the record holds an accuracy on a linear sweep (Smith's figure), otherwise
                 ``"knee"``.
+            metric: Name of a metric to read in place of the loss, such as ``"val_loss"``.
 
         Raises:
-            RecordError: The rule is unknown, or the record does not hold what it needs.
+            RecordError: The rule or the metric is unknown, or the record does not hold what the
+                rule needs.
         """
         from cyclr.rangetest.reading import read
 
-        return read(self, rule)
+        return read(self, rule, metric)
+
+    def seen_by(self, metric: str) -> RangeRecord:
+        """Give the record as it looks to a metric: at the steps where it was measured.
+
+        The metric becomes the loss, and it and no other stays among the metrics. One that rises
+        when things get better becomes the loss with its sign turned; those are the ones whose name
+        ends in ``accuracy``, ``auc``, ``f1`` or ``score``. Repeats are treated alike.
+
+        Raises:
+            RecordError: The record holds no such metric.
+        """
+        if metric not in self.metrics:
+            held = ", ".join(sorted(self.metrics)) or "none"
+            raise RecordError(
+                f"metric must be one that the record holds ({held}), got {metric!r}; pick one"
+            )
+        series = self.metrics[metric]
+        sign = -1.0 if metric.endswith(_RISING) else 1.0
+        steps = tuple(range(len(series.steps)))
+        return replace(
+            self,
+            lr=tuple(self.lr[step] for step in series.steps),
+            loss=tuple(sign * value for value in series.values),
+            # The accuracy rule looks for the name, and has just been told what to take for it.
+            metrics={"accuracy": Series(steps, series.values)} if sign < 0 else {},
+            repeats=tuple(repeat.seen_by(metric) for repeat in self.repeats),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Write the record as plain data that strict JSON can hold."""

@@ -6,6 +6,7 @@ It knows no framework. The loop that trains is the caller's, or one of the drive
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -34,8 +35,8 @@ class RangeTest:
 
     Without a sweep it finds its own range. It begins at 1e-7, goes up by a constant ratio (eight
     decades in 100 steps), and ends when the loss has turned. Where the loss has not turned at 10 it
-    goes on, twice as fast, until it has, to 150 steps at most (1e9); the record's sweep is then the one
-    that was really run.
+    goes on, twice as fast, until it has, to 150 steps at most (1e9); the record's sweep is then the
+    one that was really run.
 
     The test ends by itself
 
@@ -158,8 +159,8 @@ class RangeTest:
             raise StateError(
                 "tell was called without a rate to answer; iterate over the test first"
             )
-        number = _number("loss", loss)
-        measured = {n: _number(n, value) for n, value in metrics.items() if value is not None}
+        number = as_number("loss", loss)
+        measured = {n: as_number(n, value) for n, value in metrics.items() if value is not None}
         for name, value in measured.items():
             steps, values = self._metrics.setdefault(name, ([], []))
             steps.append(self.step)
@@ -235,6 +236,14 @@ class RangeTest:
         self._begin()
         return True
 
+    def again(self) -> RangeTest:
+        """Make a test like this one that has not begun, for a repeat."""
+        test = copy.copy(self)
+        test._course = self._course.again()
+        test._notes = []
+        test._begin()
+        return test
+
     @property
     def record(self) -> RangeRecord:
         """What has been seen so far, as a frozen record."""
@@ -250,7 +259,7 @@ class RangeTest:
         )
 
 
-def _number(name: str, value: Any) -> float:
+def as_number(name: str, value: Any) -> float:
     """Read one number from a Python number or anything with one element."""
     try:
         # Through item(): torch warns when a tensor that requires a gradient is made a float.

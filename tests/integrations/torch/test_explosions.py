@@ -42,7 +42,8 @@ def _update(model, optimizer, loss) -> torch.Tensor:
 
 
 def _distribution(model, optimizer, batch):
-    choice = torch.distributions.Categorical(logits=model(batch[0]))  # validates its arguments
+    # Validating is the default until torch.compile is used for the first time in the process.
+    choice = torch.distributions.Categorical(logits=model(batch[0]), validate_args=True)
     return _update(model, optimizer, -choice.log_prob(batch[1]).mean())
 
 

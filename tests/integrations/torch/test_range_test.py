@@ -309,7 +309,7 @@ class TestBadInput:
     def test_batches_of_another_form(self) -> None:
         model = _net()
         with pytest.raises(DataError, match="pass train_step=…"):
-            range_test(model, _sgd(model), [{"x": 1}], LOSS)
+            range_test(model, _sgd(model), [(1, 2, 3)], LOSS)
 
     def test_clipping_with_a_step_of_your_own(self, digits) -> None:
         model = _net()

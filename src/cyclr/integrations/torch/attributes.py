@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import random
 from collections.abc import Callable
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,20 +23,23 @@ class Attributes:
     A :class:`~cyclr.integrations.torch.snapshot.Snapshot` remembers what training is known to
     change. A user's ``training_step`` may also count, append to a list or feed a metric, and a
     framework leaves references on what it trains; those are plain attributes. Lists, dicts and sets
-    are put back in place, however nested, and so are tensors and random generators; of other
-    objects only the reference is.
+    are put back in place, however nested, and so are tensors, arrays and random generators
+    (torch's, NumPy's, Python's); of other objects only the reference is. Lists, dicts and sets of
+    more than ten thousand entries are taken to be data, which nothing changes.
 
     Args:
         *things: Any objects with attributes; of a module, all its parts.
-        tensors: Whether to copy tensors. Without it they are taken as given, which is right for
-            objects that hold whole data sets.
+        tensors: Whether to copy tensors and arrays. Without it they are taken as given, which is
+            right for objects that hold whole data sets.
+        parts: Whether to look at the modules within a module.
     """
 
-    def __init__(self, *things: Any, tensors: bool = True) -> None:
+    def __init__(self, *things: Any, tensors: bool = True, parts: bool = True) -> None:
         seen: set[int] = set()
         self._undo: list[Undo] = []
         for thing in things:
-            for part in thing.modules() if isinstance(thing, nn.Module) else (thing,):
+            whole = parts and isinstance(thing, nn.Module)
+            for part in thing.modules() if whole else (thing,):
                 self._undo += _remember_object(part, tensors, seen)
 
     def restore(self) -> None:
@@ -84,19 +90,24 @@ def _remember_entries(values: Any, tensors: bool, seen: set[int]) -> list[Undo]:
 
 
 def _remember_value(value: Any, tensors: bool, seen: set[int]) -> list[Undo]:
+    if isinstance(value, dict | list | set | tuple) and len(value) > _DATA:
+        return []
     if isinstance(value, dict):
         return _remember_dict(value, tensors=tensors, seen=seen)
     if isinstance(value, list | set):
         return [_remember_collection(value), *_remember_entries(tuple(value), tensors, seen)]
     if isinstance(value, tuple):
         return _remember_entries(value, tensors, seen)
-    if isinstance(value, torch.Generator):
+    if isinstance(value, _GENERATORS):
         return [_remember_generator(value)]
-    # Parameters are the Snapshot's; to copy them here too would cost their memory twice.
-    return [_remember_tensor(value)] if tensors and not isinstance(value, nn.Parameter) else []
+    if not tensors or isinstance(value, nn.Parameter):
+        return []  # parameters are the Snapshot's; to copy them here too would cost memory twice
+    return [_remember_array(value) if isinstance(value, np.ndarray) else _remember_tensor(value)]
 
 
-_KINDS = (dict, list, set, tuple, torch.Generator, torch.Tensor)
+_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+_KINDS = (dict, list, set, tuple, torch.Tensor, np.ndarray, *_GENERATORS)
+_DATA = 10_000
 
 
 def _remember_collection(value: Any) -> Undo:
@@ -109,11 +120,21 @@ def _remember_collection(value: Any) -> Undo:
     return undo
 
 
-def _remember_generator(generator: torch.Generator) -> Undo:
-    saved = generator.get_state()
+def _remember_generator(generator: Any) -> Undo:
+    if isinstance(generator, random.Random):
+        return functools.partial(generator.setstate, generator.getstate())
+    if isinstance(generator, np.random.Generator):
+        bits = generator.bit_generator
+        return functools.partial(setattr, bits, "state", bits.state)
+    return functools.partial(generator.set_state, generator.get_state())
+
+
+def _remember_array(array: Any) -> Undo:
+    saved = array.copy()
 
     def undo() -> None:
-        generator.set_state(saved)
+        if array.shape == saved.shape and array.flags.writeable:
+            array[...] = saved
 
     return undo
 
@@ -122,9 +143,9 @@ def _remember_tensor(tensor: torch.Tensor) -> Undo:
     saved = tensor.detach().clone()
 
     def undo() -> None:
-        if tensor.shape == saved.shape:
-            tensor.copy_(saved)
-        else:
+        if tensor.shape != saved.shape:
             tensor.data = saved.clone()
+        elif not torch.equal(tensor, saved):  # else a graph that needs it goes on being valid
+            tensor.copy_(saved)
 
     return undo

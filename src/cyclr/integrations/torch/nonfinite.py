@@ -1,4 +1,4 @@
-"""What NaN and infinity do besides being in a loss: exceptions of code that checks, and warnings."""
+"""What NaN and infinity bring besides a loss: exceptions of code that checks, and warnings."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
 
 # Errors of arithmetic itself: numpy's with errstate, math's, and decompositions of what blew up.
-_ARITHMETIC = (FloatingPointError, OverflowError, torch.linalg.LinAlgError, np.linalg.LinAlgError)
+_ARITHMETIC: tuple[type[Exception], ...] = (
+    FloatingPointError,
+    OverflowError,
+    np.linalg.LinAlgError,
+    torch.linalg.LinAlgError,  # type: ignore[attr-defined] # public, though not in its __all__
+)
 _WORDS = re.compile(
     r"\b(nans?|infs?|infinity|infinite|non-?finite|not finite|invalid values?)\b"
     r"|overflow|explode|diverge",
@@ -59,11 +64,18 @@ def each_warning_once() -> Iterator[None]:
     shown: set[tuple[Any, ...]] = set()
     before = warnings.showwarning
 
-    def show(message: Any, category: Any, filename: str, lineno: int, *rest: Any) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         place = (category, filename, lineno)
         if place not in shown:
             shown.add(place)
-            before(message, category, filename, lineno, *rest)
+            before(message, category, filename, lineno, file, line)
 
     warnings.showwarning = show
     try:

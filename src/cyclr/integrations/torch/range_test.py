@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
-from cyclr.errors import DataError, InputError, complaint
-from cyclr.integrations.torch.batches import pair, to_device
-from cyclr.integrations.torch.groups import describe, ratios, set_value
-from cyclr.integrations.torch.modes import evaluating
-from cyclr.integrations.torch.nonfinite import blames_values, each_warning_once
+from cyclr.errors import InputError
+from cyclr.integrations.torch.checks import check_batches, check_step, check_training
+from cyclr.integrations.torch.groups import describe
+from cyclr.integrations.torch.nonfinite import each_warning_once
+from cyclr.integrations.torch.processes import Processes
 from cyclr.integrations.torch.snapshot import Snapshot
-from cyclr.rangetest import RangeRecord, RangeTest
+from cyclr.integrations.torch.steps import Loss, TrainStep, default_step
+from cyclr.integrations.torch.sweeping import Rates, Sweeper, endless, unheard
+from cyclr.rangetest import RangeRecord, RangeTest, combine
 from cyclr.schedules.fields import Constraint
 from cyclr.schedules.spec import Schedule
 
-_FORM = "pass train_step=… to handle batches of your own form"
+Validate = Callable[[Any], Mapping[str, float]]
+Models = nn.Module | Sequence[nn.Module]
+Optimizers = Optimizer | Sequence[Optimizer]
 
-Loss = Callable[[Any, Any], torch.Tensor]
-TrainStep = Callable[[nn.Module, Optimizer, Any], Any]
-Validate = Callable[[nn.Module], Mapping[str, float]]
+_COUNT = Constraint(kind="integer", ge=1)
 
 
 def range_test(
-    model: nn.Module,
-    optimizer: Optimizer,
+    model: Models,
+    optimizer: Optimizers,
     batches: Iterable[Any],
     loss_fn: Loss | None = None,
     *,
     sweep: Schedule | RangeTest | None = None,
     steps: int | None = None,
+    repeats: int = 1,
     train_step: TrainStep | None = None,
     validate: Validate | None = None,
     validate_every: int | None = None,
@@ -43,31 +46,52 @@ def range_test(
     max_grad_norm: float | None = None,
     autocast: torch.dtype | None = None,
     scaler: torch.amp.GradScaler | None = None,
+    group: int | None = None,
+    snapshot_dir: str | os.PathLike[str] | None = None,
     on_step: Callable[[RangeTest], None] | None = None,
 ) -> RangeRecord:
     """Run a learning rate range test, and leave no trace of it.
 
     Afterwards, and after an exception or Ctrl-C as well, everything is as it was: parameters,
-    buffers, gradients, optimizer state and settings, train/eval mode, the scaler, the random
-    generators, and the position of the data. Training that follows is bit-identical to training
-    that never saw a range test. The loader itself is not iterated over, a shallow copy of it is, so
-    an iterator that is in use elsewhere goes on undisturbed.
+    buffers, gradients and plain attributes of modules, optimizer state and settings, train/eval
+    mode, the scaler, the random generators, and the position of the data
+    (:class:`~cyclr.integrations.torch.snapshot.Snapshot` lists it all). Training that follows is
+    bit-identical to training that never saw a range test. The loader itself is not iterated over, a
+    shallow copy of it is, so an iterator that is in use elsewhere goes on undisturbed. Hooks that
+    hear of an optimizer's updates, as schedulers have them, are set aside meanwhile.
 
-    With several parameter groups, the sweep is the rate of the group whose rate is largest, and the
-    ratios between the groups' rates are kept.
+    With several parameter groups or optimizers, the sweep is the rate of the group whose rate is
+    largest, and the ratios between the groups' rates are kept.
+
+    An exploding model ends the sweep and raises nothing: an exception that code of yours raises
+    because of NaN or infinity, after at least one step, ends the sweep as ``non_finite`` and stands
+    in the record's notes. Any other exception comes through.
+
+    In several processes of ``torch.distributed`` (all must call), loss and metrics are averaged
+    over them, so that all see the same record and stop at the same step.
 
     Args:
-        model: A module with parameters. Its device is where batches are moved to.
-        optimizer: Its optimizer. The rates it has do not matter, only their ratios.
-        batches: A re-iterable (a data loader, a list) of ``(inputs, targets)`` pairs, or of
-            whatever train_step understands. Iterated over as often as the sweep needs.
-        loss_fn: ``loss_fn(model(inputs), targets)`` gives a scalar tensor. Not with train_step.
+        model: A module with parameters, or several, as a GAN has. The first one's device is where
+            batches are moved to.
+        optimizer: Its optimizer, or several (then train_step makes the update). The rates they have
+            do not matter, only their ratios.
+        batches: A re-iterable (a data loader, a list) of ``(inputs, targets)`` pairs, of dicts, or
+            of whatever train_step understands. Iterated over as often as the sweep needs.
+        loss_fn: ``loss_fn(model(inputs), targets)`` gives a scalar tensor; for dicts
+            ``loss_fn(outputs, batch)``, where the model is called with the entries that its
+            ``forward`` names, or else with the whole dict. Left out, dict batches need outputs with
+            a ``loss``, as Transformers' models give. Not with train_step.
         sweep: Schedule of the rate, or a :class:`~cyclr.rangetest.sweep.RangeTest` whose progress
             you want to watch or whose record you want even after an interruption. By default the
-            test finds its range by itself: see :class:`~cyclr.rangetest.sweep.RangeTest`.
+            test finds its range by itself: see :class:`~cyclr.rangetest.sweep.RangeTest`; if it
+            began too high, it is begun again lower.
         steps: Without a sweep, how many steps lead from 1e-7 to 10, ≥ 2; 100 if None.
+        repeats: How often to sweep, ≥ 1, each time from the same weights and with the batches and
+            random numbers that come next. The record holds all; its reading is the median, with an
+            interval.
         train_step: ``train_step(model, optimizer, batch)`` makes one whole update (zero the
-            gradients, forward, backward, step) and gives the loss.
+            gradients, forward, backward, step) and gives the loss, or a mapping of numbers with a
+            ``"loss"`` among them.
         validate: ``validate(model)`` gives metrics by name, such as ``{"val_accuracy": 0.9}``;
             called in eval mode without gradients, before an update.
         validate_every: Updates between validations, ≥ 1; a twentieth of the sweep if None.
@@ -75,6 +99,10 @@ def range_test(
         max_grad_norm: Clip the gradient's norm to this, > 0. Not with train_step.
         autocast: Run the forward pass under autocast in this type, such as ``torch.bfloat16``.
         scaler: A gradient scaler for float16; used for the updates, and restored like the rest.
+        group: Sweep one parameter group alone, while the others keep the rates they have: its
+            index, counted through all optimizers. None sweeps all.
+        snapshot_dir: Keep the copy of everything in a file in this folder, for models that fill the
+            memory. It is deleted at the end; after a crash it says how to get the weights back.
         on_step: Called after every update with the running test, for progress.
 
     Raises:
@@ -83,91 +111,58 @@ def range_test(
 
     Reference: arXiv 1506.01186, section 3.3.
     """
-    _check(model, optimizer, batches, loss_fn, train_step, accumulate, max_grad_norm)
-    test = _make_test(sweep, steps, optimizer, batches, accumulate)
-    if validate_every is None:
-        validate_every = max(1, test.steps // 20)
-    Constraint(kind="integer", ge=1).check("validate_every", validate_every)
-    if train_step is None:
-        assert loss_fn is not None
-        train_step = _default_step(loss_fn, max_grad_norm, autocast, scaler)
-    factors = ratios(optimizer, "lr")
+    models, optimizers = _several(model), _several(optimizer)
+    check_training(models, optimizers)
+    check_step(optimizers, loss_fn, train_step, accumulate, max_grad_norm)
+    check_batches(batches)
+    _COUNT.check("repeats", repeats)
+    Constraint(kind="integer", ge=1, optional=True).check("validate_every", validate_every)
+    rates = Rates(optimizers, group)
+    test = _make_test(sweep, steps, _facts(optimizers, group), batches, accumulate)
+    own = train_step is None
+    options = {"max_grad_norm": max_grad_norm, "autocast": autocast, "scaler": scaler}
+    step = default_step(loss_fn, **options) if train_step is None else train_step  # type: ignore[arg-type]
+    scalers = [] if scaler is None else [scaler]
     with (
         each_warning_once(),
-        Snapshot(model, optimizer, batches, *([] if scaler is None else [scaler])) as memory,
+        Snapshot(*models, *optimizers, *scalers, batches, folder=snapshot_dir) as memory,
+        unheard(optimizers),
+        torch.inference_mode(False),
+        torch.enable_grad(),
     ):
-        stream = _stream(batches, accumulate if loss_fn is not None else None)
-        while True:
-            model.train()
-            for lr in test:
-                for group, factor in zip(optimizer.param_groups, factors, strict=True):
-                    set_value(group, "lr", lr * factor)
-                batch = next(stream)
-                try:
-                    metrics = {}
-                    if validate is not None and test.step % validate_every == 0:
-                        with evaluating(model):
-                            metrics = dict(validate(model))
-                    loss = train_step(model, optimizer, batch)
-                except Exception as error:
-                    if test.step == 0 or not blames_values(error, [model]):
-                        raise
-                    test.fail(_story(test, error))
-                else:
-                    test.tell(loss=loss, **metrics)
-                if on_step is not None:
-                    on_step(test)
-            if not test.restart_lower():
-                break
-            memory.restore()
-    return test.record
-
-
-def _story(test: RangeTest, error: Exception) -> str:
-    words = " ".join(str(error).split())
-    return (
-        f"Step {test.step} raised {type(error).__name__} ({words[:200]}), taken as a sign of "
-        "values that are not finite; the sweep ended there."
-    )
-
-
-def _check(
-    model: nn.Module,
-    optimizer: Optimizer,
-    batches: Any,
-    loss_fn: Loss | None,
-    train_step: TrainStep | None,
-    accumulate: int,
-    max_grad_norm: float | None,
-) -> None:
-    if next(model.parameters(), None) is None:
-        raise InputError("the model has no parameters, so there is nothing to train; pass another")
-    if not isinstance(optimizer, Optimizer):
-        raise InputError(complaint("optimizer", "a torch Optimizer", optimizer, "pass yours"))
-    if (loss_fn is None) == (train_step is None):
-        raise InputError(
-            "range_test needs either loss_fn (with batches of (inputs, targets)) or train_step; "
-            "pass exactly one of them"
+        sweeper = Sweeper(
+            models=models,
+            rates=rates,
+            update=lambda batch: step(model, optimizer, batch),
+            stream=endless(batches, accumulate if own else None),
+            validate=None if validate is None else lambda: validate(model),
+            validate_every=validate_every,
+            processes=Processes(next(models[0].parameters()).device),
+            on_step=on_step,
         )
-    Constraint(kind="integer", ge=1).check("accumulate", accumulate)
-    Constraint(kind="real", gt=0, optional=True).check("max_grad_norm", max_grad_norm)
-    if train_step is not None and (accumulate != 1 or max_grad_norm is not None):
-        raise InputError(
-            "accumulate and max_grad_norm belong to the built-in step; do both in your train_step"
-        )
-    if hasattr(batches, "__next__"):
-        raise DataError(
-            "batches is an iterator, which cannot be put back to where it was; "
-            "pass what it was made from, such as the data loader"
-        )
-    if not hasattr(batches, "__iter__"):
-        raise DataError(complaint("batches", "re-iterable", batches, "pass a data loader or list"))
+        records = [sweeper.run(test, memory.rewind)]
+        for _ in range(repeats - 1):
+            memory.rewind()
+            records.append(sweeper.run(test.again(), memory.rewind))
+    return combine(records)
+
+
+def _several(things: Any) -> list[Any]:
+    """Make a list of one thing or several; a module that is itself a list is one."""
+    return list(things) if isinstance(things, list | tuple) else [things]
+
+
+def _facts(optimizers: list[Optimizer], group: int | None) -> dict[str, Any]:
+    """Say what the sweep runs with: of several optimizers their names, and the first's settings."""
+    names = " + ".join(dict.fromkeys(type(optimizer).__name__ for optimizer in optimizers))
+    alone = {} if group is None else {"group": group}
+    return {**describe(optimizers[0]), "name": names, **alone}
 
 
 def _make_test(
     sweep: Schedule | RangeTest | None,
     steps: int | None,
-    optimizer: Optimizer,
+    facts: dict[str, Any],
     batches: Any,
     accumulate: int,
 ) -> RangeTest:
@@ -178,72 +173,4 @@ def _make_test(
     per_epoch = None
     with contextlib.suppress(TypeError):  # iterable data sets have no length
         per_epoch = max(1, len(batches) // accumulate)
-    facts = describe(optimizer)
     return RangeTest(sweep, steps=steps, optimizer=facts, steps_per_epoch=per_epoch)
-
-
-def _default_step(
-    loss_fn: Loss,
-    max_grad_norm: float | None,
-    autocast: torch.dtype | None,
-    scaler: torch.amp.GradScaler | None,
-) -> TrainStep:
-    """Make the usual update, over a list of micro-batches."""
-
-    def step(model: nn.Module, optimizer: Optimizer, batches: Any) -> torch.Tensor:
-        device = next(model.parameters()).device
-        total = torch.zeros((), device=device)
-        optimizer.zero_grad(set_to_none=True)
-        for batch in batches:
-            inputs, targets = to_device(pair(batch, remedy=_FORM), device)
-            with _autocast(device, autocast):
-                loss = loss_fn(model(inputs), targets) / len(batches)
-            torch.autograd.backward(loss if scaler is None else scaler.scale(loss))
-            total += loss.detach()
-        if max_grad_norm is not None:
-            if scaler is not None:
-                scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
-        if scaler is None:
-            optimizer.step()
-        else:
-            scaler.step(optimizer)
-            scaler.update()
-        return total
-
-    return step
-
-
-def _autocast(device: torch.device, dtype: torch.dtype | None) -> Any:
-    if dtype is None:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=dtype)
-
-
-def _stream(batches: Any, group: int | None) -> Iterator[Any]:
-    """Go round and round the data; with a group size, give lists of that many batches."""
-    source = _private(batches)
-
-    def endless() -> Iterator[Any]:
-        while True:
-            count = 0
-            for batch in source:
-                count += 1
-                yield batch
-            if count == 0:
-                raise DataError("batches is empty: there is not a single batch to train on")
-
-    stream = endless()
-    while True:
-        yield next(stream) if group is None else [next(stream) for _ in range(group)]
-
-
-def _private(batches: Any) -> Any:
-    """Copy a data loader shallowly, so that its own live iterator is not reset."""
-    if not isinstance(batches, torch.utils.data.DataLoader):
-        return batches
-    twin = copy.copy(batches)
-    for name in ("_iterator", "next_iter_state"):  # the second is torchdata's
-        if name in twin.__dict__:
-            object.__setattr__(twin, name, None)
-    return twin

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
-import random
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.optim.optimizer import Optimizer
 
-from cyclr.errors import InputError
+from cyclr.integrations.torch.attributes import Attributes
+from cyclr.integrations.torch.surroundings import data_parts, remember_random, remember_settings
+from cyclr.integrations.torch.vault import DiskVault, Vault
 
 Undo = Callable[[], None]
+
+# Wrappers whose attributes mirror a state outside of Python, which does not come back with them.
+_WRAPPERS = ("torch.nn.parallel", "torch.distributed")
 
 
 class Snapshot:
@@ -28,30 +31,64 @@ class Snapshot:
         with Snapshot(model, optimizer):
             …                               # whatever happens here, nothing of it remains
 
-    What is remembered: parameters, buffers, gradients, ``requires_grad``, train/eval mode and extra
-    state of modules; state and groups of optimizers; ``state_dict`` of anything else that has one
-    (gradient scalers, stateful loaders, samplers, datasets); the generators of loaders and
-    samplers; Python's, NumPy's and torch's global random generators, on every device in use.
+    What is remembered:
+
+    - of modules: parameters, buffers, gradients, ``requires_grad``, train/eval mode, extra state,
+      hooks, and plain attributes (:class:`~cyclr.integrations.torch.attributes.Attributes`);
+    - of optimizers: state, groups, hooks and plain attributes;
+    - of data loaders: the generators, samplers and data sets in them, with their plain attributes;
+    - ``state_dict`` of anything that has one (gradient scalers, stateful loaders and samplers);
+    - Python's, NumPy's and torch's global random generators, on every device in use;
+    - torch's settings: gradients enabled, default dtype, determinism, cuDNN, anomaly detection.
 
     Args:
-        *things: Modules, optimizers, data loaders, generators, or objects with ``state_dict`` and
-            ``load_state_dict``.
+        *things: Modules, optimizers, data loaders, generators, objects with ``state_dict`` and
+            ``load_state_dict``, and other iterables, of which plain attributes are remembered.
+        folder: Keep copies of tensors in a file in this folder instead of in memory. The file is
+            deleted by :meth:`forget` and when the ``with`` block is left; after a crash it, and a
+            text beside it, say how to get the weights back.
 
     Raises:
-        InputError: A module has parameters that have no shape yet.
+        InputError: A module has parameters that have no shape yet, or the file cannot be written.
     """
 
-    def __init__(self, *things: Any) -> None:
-        self._undo: list[Undo] = []
+    def __init__(self, *things: Any, folder: str | os.PathLike[str] | None = None) -> None:
+        self._vault = Vault() if folder is None else DiskVault(folder)
+        self._training: list[Undo] = []
+        self._surroundings: list[Undo] = []
         for thing in things:
-            self._undo.extend(_remember(thing))
-        self._undo.append(_remember_random())
+            trained = isinstance(thing, nn.Module | Optimizer | torch.amp.GradScaler)
+            undos = self._training if trained else self._surroundings
+            undos.extend(_remember(thing, self._vault))
+        self._surroundings += [remember_random(), remember_settings()]
+        self._vault.seal(
+            {
+                "models": [t.state_dict() for t in things if isinstance(t, nn.Module)],
+                "optimizers": [t.state_dict() for t in things if isinstance(t, Optimizer)],
+            }
+            if folder is not None
+            else {}
+        )
 
     def restore(self) -> None:
         """Put everything back; may be called again after more changes."""
-        with torch.no_grad():
-            for undo in self._undo:
-                undo()
+        self.rewind()
+        for undo in self._surroundings:
+            undo()
+
+    def rewind(self) -> None:
+        """Put back models, optimizers and scalers only; data and random generators go on."""
+        self._vault.open()
+        try:
+            with torch.no_grad():
+                for undo in self._training:
+                    undo()
+        finally:
+            self._vault.close()
+
+    def forget(self) -> None:
+        """Delete the file, if there is one; nothing can be restored any more."""
+        self._vault.forget()
 
     def __enter__(self) -> Self:
         """Return the snapshot itself."""
@@ -60,53 +97,43 @@ class Snapshot:
     def __exit__(self, *_: object) -> None:
         """Restore, however the block was left."""
         self.restore()
+        self.forget()
 
 
-def _remember(thing: Any) -> Iterator[Undo]:
+def _remember(thing: Any, vault: Vault) -> Iterator[Undo]:
     if isinstance(thing, nn.Module):
-        yield _remember_module(thing)
+        yield from _remember_module(thing, vault)
     elif isinstance(thing, Optimizer):
-        yield _remember_optimizer(thing)
+        yield from _remember_optimizer(thing, vault)
     elif isinstance(thing, torch.Generator):
         yield _remember_generator(thing)
     elif isinstance(thing, torch.utils.data.DataLoader):
-        for part in _loader_parts(thing):
-            yield from _remember(part)
-    elif hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict"):
-        yield _remember_stateful(thing)
+        yield Attributes(thing, tensors=False).restore
+        for part in data_parts(thing):
+            yield from _remember(part, vault)
+    else:
+        if hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict"):
+            yield _remember_stateful(thing)
+        # After the state: loading it may leave a mark that it was loaded.
+        if hasattr(thing, "__dict__"):
+            yield Attributes(thing, tensors=False).restore
 
 
-def _loader_parts(loader: torch.utils.data.DataLoader[Any]) -> Iterable[Any]:
-    """Find what iterating over a loader, even over a copy of it, could change."""
-    samplers = [
-        loader.sampler,
-        loader.batch_sampler,
-        getattr(loader.batch_sampler, "sampler", None),
-    ]
-    owners: list[Any] = [loader, *samplers]
-    parts = [getattr(owner, "generator", None) for owner in owners]
-    parts += [*samplers, loader.dataset]
-    unique = {id(part): part for part in parts if part is not None}
-    return unique.values()
+def _remember_module(module: nn.Module, vault: Vault) -> Iterator[Undo]:
+    for part in module.modules():
+        if not type(part).__module__.startswith(_WRAPPERS):
+            yield Attributes(part, parts=False).restore
+        yield _remember_part(part, vault)
+    for parameter in module.parameters():
+        yield _remember_gradient(parameter, vault)
 
 
-def _remember_module(module: nn.Module) -> Undo:
-    undos = [_remember_part(part) for part in module.modules()]
-    undos += [_remember_gradient(parameter) for parameter in module.parameters()]
-
-    def undo() -> None:
-        for put_back in undos:
-            put_back()
-
-    return undo
-
-
-def _remember_part(part: nn.Module) -> Undo:
+def _remember_part(part: nn.Module, vault: Vault) -> Undo:
     """Remember what one module itself holds, without its children."""
     training = part.training
     both: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
     stores = [(store, dict(store)) for store in both]
-    saved = [{name: _clone(tensor) for name, tensor in before.items()} for _, before in stores]
+    saved = [{name: _keep(tensor, vault) for name, tensor in s.items()} for _, s in stores]
     has_extra = type(part).get_extra_state is not nn.Module.get_extra_state
     extra = copy.deepcopy(part.get_extra_state()) if has_extra else None
 
@@ -123,9 +150,9 @@ def _remember_part(part: nn.Module) -> Undo:
     return undo
 
 
-def _remember_gradient(parameter: nn.Parameter) -> Undo:
+def _remember_gradient(parameter: nn.Parameter, vault: Vault) -> Undo:
     requires_grad, grad = parameter.requires_grad, parameter.grad
-    saved = _clone(grad)
+    saved = _keep(grad, vault)
 
     def undo() -> None:
         parameter.requires_grad_(requires_grad)
@@ -134,29 +161,28 @@ def _remember_gradient(parameter: nn.Parameter) -> Undo:
     return undo
 
 
-def _clone(tensor: torch.Tensor | None) -> torch.Tensor | None:
-    if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
-        raise InputError(
-            "the model has lazy parameters without a shape, which cannot be remembered; "
-            "run one forward pass first"
-        )
-    return None if tensor is None else tensor.detach().clone()
+def _keep(tensor: torch.Tensor | None, vault: Vault) -> Callable[[], torch.Tensor] | None:
+    return None if tensor is None else vault.keep(tensor)
 
 
-def _put_back(tensor: torch.Tensor | None, saved: torch.Tensor | None) -> torch.Tensor | None:
+def _put_back(
+    tensor: torch.Tensor | None, saved: Callable[[], torch.Tensor] | None
+) -> torch.Tensor | None:
     if tensor is not None and saved is not None:
-        if tensor.shape != saved.shape:
-            tensor.data = saved.clone()
+        value = saved()
+        if tensor.shape != value.shape:
+            tensor.data = value.to(tensor.device, copy=True)
         else:
-            tensor.copy_(saved)
+            tensor.copy_(value)
     return tensor
 
 
-def _remember_optimizer(optimizer: Optimizer) -> Undo:
-    state = {key: _remember_dict(value) for key, value in optimizer.state.items()}
+def _remember_optimizer(optimizer: Optimizer, vault: Vault) -> Iterator[Undo]:
+    # First the attributes: they say which dict the state is in.
+    yield Attributes(optimizer, tensors=False).restore
+    state = {key: _remember_dict(value, vault) for key, value in optimizer.state.items()}
     groups = list(optimizer.param_groups)
-    settings = [_remember_dict(group, skip="params") for group in groups]
-    called = getattr(optimizer, "_opt_called", None)
+    settings = [_remember_dict(group, vault, skip="params") for group in groups]
 
     def undo() -> None:
         for key in set(optimizer.state) - set(state):
@@ -166,31 +192,29 @@ def _remember_optimizer(optimizer: Optimizer) -> Undo:
         optimizer.param_groups[:] = groups
         for rebuild in settings:
             rebuild()
-        if called is None:
-            optimizer.__dict__.pop("_opt_called", None)
-        else:
-            optimizer._opt_called = called  # type: ignore[attr-defined]
 
-    return undo
+    yield undo
 
 
-def _remember_dict(original: Any, skip: str | None = None) -> Callable[[], Any]:
+def _remember_dict(original: Any, vault: Vault, skip: str | None = None) -> Callable[[], Any]:
     """Remember a dict of tensors and plain values; the returned function puts them back into it."""
     if not isinstance(original, dict):
         saved = copy.deepcopy(original)
         return lambda: copy.deepcopy(saved)
-    entries = {
-        name: (value, _clone(value) if isinstance(value, torch.Tensor) else _copy_plain(value))
+    tensors = {k: (t, vault.keep(t)) for k, t in original.items() if isinstance(t, torch.Tensor)}
+    plain = {
+        name: _copy_plain(value)
         for name, value in original.items()
-        if name != skip
+        if name != skip and name not in tensors
     }
 
     def rebuild() -> Any:
-        for name in set(original) - set(entries) - {skip}:
+        for name in set(original) - set(plain) - set(tensors) - {skip}:
             del original[name]
-        for name, (value, saved) in entries.items():
-            is_tensor = isinstance(value, torch.Tensor)
-            original[name] = _put_back(value, saved) if is_tensor else _copy_plain(saved)
+        for name, (tensor, get) in tensors.items():
+            original[name] = _put_back(tensor, get)
+        for name, value in plain.items():
+            original[name] = _copy_plain(value)
         return original
 
     return rebuild
@@ -215,25 +239,8 @@ def _remember_stateful(thing: Any) -> Undo:
 
 def _remember_generator(generator: torch.Generator) -> Undo:
     saved = generator.get_state()
-    return lambda: _ignore(generator.set_state(saved))
-
-
-def _remember_random() -> Undo:
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
-    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
 
     def undo() -> None:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
-        if mps is not None:
-            torch.mps.set_rng_state(mps)
+        generator.set_state(saved)
 
     return undo
-
-
-def _ignore(_: object) -> None:
-    """Turn an expression's value into nothing."""

@@ -1,0 +1,135 @@
+"""Trial trainings in torch: short one-cycle runs from the same weights, nothing of them remains."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.optimizer import Optimizer
+
+from cyclr.integrations.torch.checks import check_batches, check_step, check_training
+from cyclr.integrations.torch.nonfinite import blames_values, each_warning_once
+from cyclr.integrations.torch.processes import Processes
+from cyclr.integrations.torch.scheduler import Scheduler
+from cyclr.integrations.torch.snapshot import Snapshot
+from cyclr.integrations.torch.steps import Loss, TrainStep, default_step
+from cyclr.integrations.torch.sweeping import endless, unheard
+from cyclr.rangetest.confirm import SHARE, candidates, settle, trial_steps
+from cyclr.rangetest.reading import Reading, Trial
+from cyclr.rangetest.sweep import as_number
+from cyclr.recipe import Recipe, plan
+from cyclr.schedules.fields import Constraint
+
+
+def confirm(
+    reading: Reading,
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Iterable[Any],
+    loss_fn: Loss | None = None,
+    *,
+    total_steps: int,
+    share: float = SHARE,
+    train_step: TrainStep | None = None,
+    accumulate: int = 1,
+    max_grad_norm: float | None = None,
+    autocast: torch.dtype | None = None,
+    scaler: torch.amp.GradScaler | None = None,
+    snapshot_dir: str | os.PathLike[str] | None = None,
+    on_trial: Callable[[Trial], None] | None = None,
+) -> Reading:
+    """Train shortly at a few peak rates around a reading, and correct it by what they reach.
+
+    Each trial starts from the weights the model has, sees the same batches with the same random
+    numbers, and runs :func:`~cyclr.recipe.plan`'s one-cycle over its few steps. Afterwards
+    everything is as it was, as after
+    :func:`~cyclr.integrations.torch.range_test.range_test`.
+
+    Args:
+        reading: Read off the record of a range test on this model, optimizer and data.
+        model: As for range_test.
+        optimizer: As for range_test; one.
+        batches: As for range_test.
+        loss_fn: As for range_test.
+        total_steps: The budget of the training to come, in updates.
+        share: What the sweep and the trials may cost together, of that budget, in (0, 1).
+        train_step: As for range_test.
+        accumulate: As for range_test.
+        max_grad_norm: As for range_test.
+        autocast: As for range_test.
+        scaler: As for range_test.
+        snapshot_dir: As for range_test.
+        on_trial: Called after every trial, for progress.
+
+    Returns:
+        The reading, corrected: see :func:`cyclr.rangetest.confirm.settle`.
+
+    Raises:
+        InputError: The budget is too small for trials, or arguments do not go together.
+        DataError: ``batches`` is empty, or an iterator that cannot be started again.
+    """
+    check_training([model], [optimizer])
+    check_step([optimizer], loss_fn, train_step, accumulate, max_grad_norm)
+    check_batches(batches)
+    Constraint(kind="integer", ge=1).check("total_steps", total_steps)
+    Constraint(kind="real", gt=0, lt=1).check("share", share)
+    steps = trial_steps(reading, total_steps, share)
+    options: dict[str, Any] = {
+        "max_grad_norm": max_grad_norm, "autocast": autocast, "scaler": scaler
+    }  # fmt: skip
+    own = train_step is None
+    step = default_step(loss_fn, **options) if train_step is None else train_step
+    scalers = [] if scaler is None else [scaler]
+    trials = []
+    with (
+        each_warning_once(),
+        Snapshot(model, optimizer, *scalers, batches, folder=snapshot_dir) as memory,
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        for max_lr in candidates(reading):
+            recipe = plan(_at(reading, max_lr), total_steps=steps)
+            with unheard([optimizer]):
+                stream = endless(batches, accumulate if own else None)
+                loss = _train(model, optimizer, recipe, lambda b: step(model, optimizer, b), stream)
+            memory.restore()
+            trials.append(Trial(max_lr, loss))
+            if on_trial is not None:
+                on_trial(trials[-1])
+    return settle(reading, tuple(trials))
+
+
+def _at(reading: Reading, max_lr: float) -> Reading:
+    return dataclasses.replace(reading, base_lr=max_lr / 10, max_lr=max_lr, caveats=())
+
+
+def _train(
+    model: nn.Module,
+    optimizer: Optimizer,
+    recipe: Recipe,
+    update: Callable[[Any], Any],
+    stream: Any,
+) -> tuple[float, ...]:
+    """Train by a recipe, and give the losses, up to the first that is not finite."""
+    processes = Processes(next(model.parameters()).device)
+    scheduler = Scheduler(optimizer, recipe)
+    model.train()
+    losses: list[float] = []
+    for _ in range(recipe.total_steps):
+        try:
+            told = update(next(stream))
+        except Exception as error:
+            if not losses or not blames_values(error, [model]):
+                raise
+            told = math.nan
+        loss = told["loss"] if isinstance(told, dict) else told
+        losses.append(processes.mean({"loss": as_number("loss", loss)})["loss"])
+        if not math.isfinite(losses[-1]):
+            break
+        scheduler.step()
+    return tuple(losses)

@@ -1,0 +1,203 @@
+"""The sweep itself: rates in, losses out, until the test has seen enough."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.optimizer import Optimizer
+
+from cyclr.errors import DataError, InputError
+from cyclr.integrations.torch.groups import set_value
+from cyclr.integrations.torch.modes import evaluating
+from cyclr.integrations.torch.nonfinite import blames_values
+from cyclr.integrations.torch.processes import Processes
+from cyclr.rangetest import RangeRecord, RangeTest
+from cyclr.rangetest.sweep import as_number
+
+
+class Rates:
+    """Sets a sweep's rate on every parameter group, the ratios between them kept.
+
+    Args:
+        optimizers: One or several.
+        group: Index of the one group to move, counted through all optimizers; the others then
+            keep the rates they have. None moves them all.
+
+    Raises:
+        InputError: There is no such group.
+    """
+
+    def __init__(self, optimizers: Sequence[Optimizer], group: int | None = None) -> None:
+        groups = [g for optimizer in optimizers for g in optimizer.param_groups]
+        if group is not None:
+            if not 0 <= group < len(groups):
+                raise InputError(
+                    f"group must be from 0 to {len(groups) - 1}, got {group}; the optimizer has "
+                    f"{len(groups)} parameter groups"
+                )
+            groups = [groups[group]]
+        rates = [float(g.get("initial_lr", g["lr"])) for g in groups]
+        largest = max(rates)
+        factors = [rate / largest for rate in rates] if largest > 0 else [1.0] * len(rates)
+        self._groups = list(zip(groups, factors, strict=True))
+
+    def set(self, lr: float) -> None:
+        """Give the largest of them this rate."""
+        for group, factor in self._groups:
+            set_value(group, "lr", lr * factor)
+
+
+@dataclass(kw_only=True)
+class Sweeper:
+    """Runs range tests over one training.
+
+    Attributes:
+        models: What is trained.
+        rates: Where rates are set.
+        update: Makes one update with what the stream gives, and returns its loss, or a mapping
+            with ``"loss"`` and other numbers.
+        stream: Endless.
+        validate: Gives metrics by name; None for none.
+        validate_every: Updates between validations; None for a twentieth of the sweep.
+        processes: Who else sweeps.
+        on_step: Called after every update.
+    """
+
+    models: Sequence[nn.Module]
+    rates: Rates
+    update: Callable[[Any], Any]
+    stream: Iterator[Any]
+    validate: Callable[[], Mapping[str, float]] | None
+    validate_every: int | None
+    processes: Processes
+    on_step: Callable[[RangeTest], None] | None
+
+    def run(self, test: RangeTest, put_back: Callable[[], None]) -> RangeRecord:
+        """Run a test; if it began too high, put the training back and begin lower."""
+        while True:
+            self._run_once(test)
+            if not test.restart_lower():
+                return test.record
+            put_back()
+
+    def _run_once(self, test: RangeTest) -> None:
+        for model in self.models:
+            model.train()
+        for lr in test:
+            self.rates.set(lr)
+            batch = next(self.stream)
+            loss, metrics, failure = self._guarded(test, batch)
+            shared = self.processes.mean({"loss": loss, "failures": float(failure is not None)})
+            if shared["failures"]:
+                test.fail(failure or _OTHER)
+            else:
+                test.tell(loss=shared["loss"], **self.processes.mean(metrics))
+            if self.on_step is not None:
+                self.on_step(test)
+
+    def _guarded(self, test: RangeTest, batch: Any) -> tuple[float, dict[str, float], str | None]:
+        """Validate if it is time, and make the update; say so if NaN or infinity prevented it."""
+        try:
+            metrics = self._validated(test)
+            told = self.update(batch)
+        except Exception as error:
+            if test.step == 0 or not blames_values(error, self.models):
+                raise
+            return math.nan, {}, _story(test.step, error)
+        if not isinstance(told, Mapping):
+            return as_number("loss", told), metrics, None
+        if "loss" not in told:
+            raise InputError(
+                f"train_step gave numbers without a loss ({', '.join(map(str, told))}); "
+                'give the loss under the name "loss"'
+            )
+        more = {str(n): as_number(str(n), v) for n, v in told.items() if v is not None}
+        return more.pop("loss"), {**metrics, **more}, None
+
+    def _validated(self, test: RangeTest) -> dict[str, float]:
+        every = self.validate_every or max(1, test.steps // 20)
+        if self.validate is None or test.step % every:
+            return {}
+        with _all_evaluating(self.models):
+            found = self.validate()
+        return {name: as_number(name, value) for name, value in found.items()}
+
+
+_OTHER = "In another process the step raised an exception about values that are not finite."
+
+
+def _story(step: int, error: Exception) -> str:
+    words = " ".join(str(error).split())
+    return (
+        f"Step {step} raised {type(error).__name__} ({words[:200]}), taken as a sign of values "
+        "that are not finite; the sweep ended there."
+    )
+
+
+@contextmanager
+def _all_evaluating(models: Sequence[nn.Module]) -> Iterator[None]:
+    if not models:
+        yield
+        return
+    with evaluating(models[0]), _all_evaluating(models[1:]):
+        yield
+
+
+@contextmanager
+def unheard(optimizers: Sequence[Optimizer]) -> Iterator[None]:
+    """Set aside the hooks that hear of an optimizer's updates after they were made.
+
+    Schedulers, averages and loggers listen there, and the updates of a sweep are none of their
+    business. Hooks before an update stay: they may shape the gradients.
+    """
+    aside = []
+    for optimizer in optimizers:
+        hooks: dict[Any, Any] = optimizer._optimizer_step_post_hooks
+        aside.append((hooks, dict(hooks)))
+        hooks.clear()
+    try:
+        yield
+    finally:
+        for hooks, before in aside:
+            hooks.clear()
+            hooks.update(before)
+
+
+def endless(batches: Any, group: int | None) -> Iterator[Any]:
+    """Go round and round the data; with a group size, give lists of that many batches.
+
+    Raises:
+        DataError: There is not a single batch.
+    """
+    source = _private(batches)
+
+    def one_by_one() -> Iterator[Any]:
+        while True:
+            count = 0
+            for batch in source:
+                count += 1
+                yield batch
+            if count == 0:
+                raise DataError("batches is empty: there is not a single batch to train on")
+
+    stream = one_by_one()
+    while True:
+        yield next(stream) if group is None else [next(stream) for _ in range(group)]
+
+
+def _private(batches: Any) -> Any:
+    """Copy a data loader shallowly, so that its own live iterator is not reset."""
+    if not isinstance(batches, torch.utils.data.DataLoader):
+        return batches
+    twin = copy.copy(batches)
+    for name in ("_iterator", "next_iter_state"):  # the second is torchdata's
+        if name in twin.__dict__:
+            object.__setattr__(twin, name, None)
+    return twin

@@ -1,0 +1,79 @@
+"""Readings: of other metrics, and as data."""
+
+import numpy as np
+import pytest
+
+from cyclr import LinearSweep, Outcome, RangeTest, Reading
+from cyclr.errors import RecordError
+from cyclr.rangetest import combine
+from rangetest.curves import curve
+
+
+def _measured(every: int = 5, seed: int = 0):
+    """Make a record whose training loss turns at 1, its validation loss at 0.1."""
+    train, validation = curve(1.0, seed=seed), curve(0.1, noise=0.0, seed=seed)
+    test = RangeTest()
+    for lr in test:
+        measured = {}
+        if test.step % every == 0:
+            measured = {"val_loss": validation(lr), "val_accuracy": 3 - validation(lr)}
+        test.tell(loss=train(lr), **measured)
+    return test.record
+
+
+def test_a_rule_reads_the_metric_it_is_told_to() -> None:
+    record = _measured()
+    loss, validation = record.read(), record.read(metric="val_loss")
+    assert 0.2 < loss.max_lr < 2
+    assert 0.01 < validation.max_lr < 0.15
+    assert (loss.metric, validation.metric) == (None, "val_loss")
+
+
+def test_of_a_metric_that_should_rise_the_sign_is_turned() -> None:
+    record = _measured()
+    falling, rising = record.read("knee", "val_loss"), record.read("knee", "val_accuracy")
+    assert rising.max_lr == pytest.approx(falling.max_lr)
+    assert rising.base_lr == pytest.approx(falling.base_lr)
+
+
+def test_the_accuracy_rule_takes_the_metric_named_whatever_it_is_called() -> None:
+    test = RangeTest(LinearSweep(start_lr=0.0, end_lr=0.02, steps=41))
+    for lr in test:
+        height = float(np.clip((lr - 0.001) / 0.005, 0, 1))
+        test.tell(loss=1.0, val_accuracy=0.5 * lr, val_f1=0.1 + 0.5 * height)
+    record = test.record
+    assert record.read("accuracy", "val_f1").max_lr == pytest.approx(0.006, abs=0.0006)
+    assert record.read("accuracy").max_lr > 0.015
+    assert record.read(metric="val_f1").rule == "accuracy"
+
+
+def test_seen_by_a_metric_the_rates_are_those_of_its_steps() -> None:
+    record = _measured(every=10)
+    seen = record.seen_by("val_loss")
+    assert seen.lr == record.lr[::10]
+    assert seen.loss == record.metrics["val_loss"].values
+    assert seen.metrics == {}
+
+
+def test_an_unknown_metric_lists_the_known_ones() -> None:
+    with pytest.raises(RecordError, match=r"\(val_accuracy, val_loss\), got 'f1'"):
+        _measured().read(metric="f1")
+
+
+def test_repeats_are_read_by_the_metric_too() -> None:
+    both = combine([_measured(), _measured(seed=1)]).read(metric="val_loss")
+    assert len(both.sweeps) == 2
+    assert both.max_lr_interval[1] < 0.15
+
+
+def test_it_is_written_with_intervals_and_metric() -> None:
+    data = _measured().read(metric="val_loss").to_dict()
+    assert data["metric"] == "val_loss"
+    assert data["max_lr_interval"][0] <= data["max_lr"] <= data["max_lr_interval"][1]
+    assert data["base_lr_interval"][0] <= data["base_lr"] <= data["base_lr_interval"][1]
+
+
+def test_one_made_by_hand_has_no_interval() -> None:
+    reading = Reading(base_lr=0.01, max_lr=0.1, rule="mine", outcome=Outcome.COMPLETED)
+    assert reading.max_lr_interval is None
+    assert reading.to_dict()["base_lr_interval"] is None
