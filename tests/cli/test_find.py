@@ -93,6 +93,43 @@ def test_a_range_of_ones_own(run: Command) -> None:
     assert record.sweep == ExponentialSweep(start_lr=0.001, end_lr=0.5, steps=30)
 
 
+def test_without_a_range_it_finds_its_own_and_says_how_sure_it_is(run: Command) -> None:
+    code, out, _ = run("find", "own.py:small")
+    assert code == 0
+    names = [line.split(None, 1)[0] for line in out.splitlines()]
+    assert names[:4] == ["base_lr", "max_lr", "interval", "rule"]
+    assert "80 %, from this sweep's noise" in out
+
+
+def test_repeats_give_the_median_and_an_interval(run: Command, tmp_path: Path) -> None:
+    code, out, _ = run("find", "own.py:small", "--steps", "40", "--repeats", "3", "--out", "r.json")
+    assert code == 0
+    assert "(lowest and highest of 3 sweeps)" in out
+    record = RangeRecord.load(tmp_path / "r.json")
+    assert len(record.sweeps) == 3
+    found = sorted(sweep.read().max_lr for sweep in record.sweeps)
+    assert f"max_lr {found[0]:.3g} to {found[2]:.3g}" in out
+    assert record.read().max_lr == pytest.approx(found[1])
+    assert record.optimizer == {"name": "SGD", "momentum": 0.9, "weight_decay": 0.0}
+
+
+def test_a_start_alone_leaves_the_end_to_the_test(run: Command) -> None:
+    code, out, _ = run("find", "own.py:small", "--start-lr", "0.001", "--steps", "50", "--json")
+    assert code == 0
+    record = RangeRecord.from_dict(json.loads(out)["record"])
+    assert record.lr[0] == pytest.approx(0.001)
+    assert record.lr[1] / record.lr[0] == pytest.approx(10 ** (8 / 49))
+
+
+def test_another_metric_can_be_read(run: Command) -> None:
+    code, out, _ = run("find", "own.py:small", "--metric", "val_loss", "--json")
+    assert code == 0
+    found = json.loads(out)
+    record = RangeRecord.from_dict(found.pop("record"))
+    assert found["metric"] == "val_loss"
+    assert found == record.read(metric="val_loss").to_dict()
+
+
 def test_a_linear_sweep_measures_accuracy(run: Command, tmp_path: Path) -> None:
     options = ("--linear", "--steps", "40", "--end-lr", "0.1", "--plot", "x.png", "--json")
     code, out, _ = run("find", "own.py:small", *options)

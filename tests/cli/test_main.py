@@ -227,7 +227,7 @@ WRONG = [
     (["find", "fashion-mnist", "--data-dir", "none"], "cannot read train-images-idx3-ubyte[.gz]"),
     (["fit", "fashion-mnist", "--data-dir", "empty_folder"], "or pass --data-dir with the folder"),
     # options
-    (["find", "tasks.py:good", "--start-lr", "-1"], "ExponentialSweep.start_lr must be a finite"),
+    (["find", "tasks.py:good", "--start-lr", "-1"], "start_lr must be a finite"),
     (["find", "tasks.py:good", "--end-lr", "nan"], "ExponentialSweep.end_lr must be a finite"),
     (["fit", "tasks.py:good", "--recipe", "recipe.json", "--epochs", "3"], "leave out --epochs"),
     (["find", "tasks.py:good", "--rule", "accuracy"], "--rule must be one of 'decade', 'knee'"),

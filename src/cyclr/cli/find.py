@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,6 +23,7 @@ from cyclr.cli.options import (
     say,
     watch_sweep,
 )
+from cyclr.rangetest import Reading
 from cyclr.rangetest.rules import RULES
 
 
@@ -30,12 +31,25 @@ def find(
     task: TaskName,
     data_dir: DataDir = None,
     steps: Steps = 100,
-    start_lr: Annotated[float | None, typer.Option(help="First rate of the sweep.")] = None,
-    end_lr: Annotated[float | None, typer.Option(help="Last rate of the sweep.")] = None,
+    start_lr: Annotated[
+        float | None, typer.Option(help="First rate of the sweep; found by itself if left out.")
+    ] = None,
+    end_lr: Annotated[
+        float | None, typer.Option(help="Last rate of the sweep; found by itself if left out.")
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Sweeps, each with other batches: the median is taken.")
+    ] = 1,
     linear: Annotated[
         bool, typer.Option("--linear", help="Raise the rate linearly and measure accuracy (Smith).")
     ] = False,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Measure the validation metrics along the way.")
+    ] = False,
     rule: Annotated[str | None, typer.Option(help="knee, decade or accuracy.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Read this metric, such as val_loss, instead of the loss.")
+    ] = None,
     seed: Seed = 0,
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE.json", help="Save the record.")
@@ -46,22 +60,20 @@ def find(
     """Run a learning rate range test: bounds, a picture, the record as JSON."""
     check_new_file(out)
     check_plot(plot)
-    check_choice("--rule", rule, RULES if linear else [n for n in RULES if n != "accuracy"])
+    measured = linear or validate or metric is not None
+    check_choice("--rule", rule, RULES if measured else [n for n in RULES if n != "accuracy"])
     from cyclr.experiments.pipeline import build
     from cyclr.experiments.pipeline import find as run_find
     from cyclr.experiments.tasks import load_task
-    from cyclr.schedules import ExponentialSweep, LinearSweep
 
-    if linear:
-        low, high = (0.0 if start_lr is None else start_lr, 0.02 if end_lr is None else end_lr)
-        sweep: ExponentialSweep | LinearSweep = LinearSweep(start_lr=low, end_lr=high, steps=steps)
-    else:
-        low, high = (1e-7 if start_lr is None else start_lr, 10.0 if end_lr is None else end_lr)
-        sweep = ExponentialSweep(start_lr=low, end_lr=high, steps=steps)
+    sweep = _sweep(steps, start_lr, end_lr, linear)
     parts = build(load_task(task, data_dir), seed=seed)
-    with progress("range test", steps) as update:
-        record = run_find(parts, sweep=sweep, validate=linear, on_step=watch_sweep(update))
-    reading = record.read(rule)
+    with progress("range test", sweep.steps * repeats) as update:
+        watch = watch_sweep(update, repeats)
+        record = run_find(parts, sweep=sweep, repeats=repeats, validate=measured, on_step=watch)
+    for note in record.notes:
+        say(note)
+    reading = record.read(rule, metric)
     if out is not None:
         record.save(out)
         say(f"record saved to {out}")
@@ -73,4 +85,38 @@ def find(
     if as_json:
         print_json({**reading.to_dict(), "record": record.to_dict()})
     else:
-        print_pairs(reading_pairs(reading))
+        print_pairs(_pairs(reading))
+
+
+def _sweep(steps: int, start_lr: float | None, end_lr: float | None, linear: bool) -> Any:
+    """Make the sweep asked for, or a test that finds its own where no end is given."""
+    from cyclr.rangetest import RangeTest
+    from cyclr.schedules import ExponentialSweep, LinearSweep
+
+    if linear:
+        low, high = (0.0 if start_lr is None else start_lr, 0.02 if end_lr is None else end_lr)
+        return LinearSweep(start_lr=low, end_lr=high, steps=steps)
+    if end_lr is None:
+        return RangeTest(steps=steps, start_lr=start_lr)
+    return ExponentialSweep(
+        start_lr=1e-7 if start_lr is None else start_lr, end_lr=end_lr, steps=steps
+    )
+
+
+def _pairs(reading: Reading) -> dict[str, str]:
+    """Word a reading for people, with the intervals below the bounds."""
+    pairs = reading_pairs(reading)
+    low, high = reading.base_lr_interval, reading.max_lr_interval
+    if low is None or high is None:
+        return pairs
+    words = (
+        f"base_lr {low[0]:.3g} to {low[1]:.3g}, max_lr {high[0]:.3g} to {high[1]:.3g}"
+        f" ({_source(reading)})"
+    )
+    bounds = {name: pairs.pop(name) for name in ("base_lr", "max_lr")}
+    return {**bounds, "interval": words, **pairs}
+
+
+def _source(reading: Reading) -> str:
+    count = len(reading.sweeps)
+    return f"lowest and highest of {count} sweeps" if count > 1 else "80 %, from this sweep's noise"

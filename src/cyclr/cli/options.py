@@ -134,7 +134,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Any]:
-    """Show a progress bar on stderr; yields ``update(done, text)``."""
+    """Show a progress bar on stderr; yields ``update(done, text, total=None)``."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -154,9 +154,9 @@ def progress(label: str, total: int) -> Iterator[Any]:
     )
     task = bar.add_task(label, total=total, text="")
 
-    def update(done: int, text: str) -> None:
+    def update(done: int, text: str, total: int | None = None) -> None:
         bar.start()  # with the first step: what is refused before it gets its sentence alone
-        bar.update(task, completed=done, text=text)
+        bar.update(task, completed=done, text=text, total=total)
 
     try:
         yield update
@@ -165,11 +165,18 @@ def progress(label: str, total: int) -> Iterator[Any]:
             bar.stop()
 
 
-def watch_sweep(update: Any) -> Any:
-    """Make the callback that shows a range test's progress."""
+def watch_sweep(update: Any, repeats: int = 1) -> Any:
+    """Make the callback that shows a range test's progress, over all its repeats."""
+    tests: list[RangeTest] = []
 
     def on_step(test: RangeTest) -> None:
+        if not tests or tests[-1] is not test:
+            tests.append(test)
+        before = sum(earlier.step for earlier in tests[:-1])
         record = test.record
-        update(test.step, f"lr {record.lr[-1]:.2e}  loss {record.loss[-1]:.4g}")
+        text = f"lr {record.lr[-1]:.2e}  loss {record.loss[-1]:.4g}"
+        # A sweep that finds its range may need more steps than planned, or fewer.
+        ahead = test.steps * (repeats - len(tests) + 1)
+        update(before + test.step, text, before + ahead)
 
     return on_step

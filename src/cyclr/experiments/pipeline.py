@@ -82,6 +82,7 @@ def find(
     *,
     sweep: Any = None,
     steps: int | None = None,
+    repeats: int = 1,
     validate: bool = False,
     on_step: Callable[[RangeTest], None] | None = None,
 ) -> RangeRecord:
@@ -89,8 +90,9 @@ def find(
 
     Args:
         parts: From :func:`build`.
-        sweep: Schedule of the rate; by default exponential.
-        steps: Length of the default sweep in updates.
+        sweep: Schedule of the rate, or a range test; by default it finds its range by itself.
+        steps: Without a sweep, how many steps lead from 1e-7 to 10.
+        repeats: How often to sweep, ≥ 1.
         validate: Measure the validation metrics along the way (slower; Smith's figure).
         on_step: Called after every update.
 
@@ -107,6 +109,7 @@ def find(
         parts.task.loss_fn,
         sweep=sweep,
         steps=steps,
+        repeats=repeats,
         validate=_measure(parts) if validate else None,
         on_step=on_step,
     )

@@ -236,6 +236,17 @@ class RangeTest:
         self._begin()
         return True
 
+    def fill_in(self, *, optimizer: Mapping[str, Any], steps_per_epoch: int | None) -> None:
+        """Take what a driver knows of the training, where it was not given when the test was made.
+
+        Args:
+            optimizer: As for the test itself.
+            steps_per_epoch: As for the test itself.
+        """
+        self._optimizer = self._optimizer or dict(optimizer)
+        if self._steps_per_epoch is None:
+            self._steps_per_epoch = steps_per_epoch
+
     def again(self) -> RangeTest:
         """Make a test like this one that has not begun, for a repeat."""
         test = copy.copy(self)

@@ -168,9 +168,9 @@ def _make_test(
 ) -> RangeTest:
     if sweep is not None and steps is not None:
         raise InputError("steps is the length of the default sweep; set it in your sweep instead")
-    if isinstance(sweep, RangeTest):
-        return sweep
+    test = sweep if isinstance(sweep, RangeTest) else RangeTest(sweep, steps=steps)
     per_epoch = None
     with contextlib.suppress(TypeError):  # iterable data sets have no length
         per_epoch = max(1, len(batches) // accumulate)
-    return RangeTest(sweep, steps=steps, optimizer=facts, steps_per_epoch=per_epoch)
+    test.fill_in(optimizer=facts, steps_per_epoch=per_epoch)
+    return test
