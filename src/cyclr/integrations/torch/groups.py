@@ -25,16 +25,24 @@ def is_tensor(group: dict[str, Any], key: str) -> bool:
     return isinstance(value, torch.Tensor)
 
 
-def ratios(optimizer: Optimizer, key: str) -> list[float]:
-    """Divide each group's value by the largest; 1 for all if they have none or it is zero.
+def remember(group: dict[str, Any], key: str) -> None:
+    """Keep what a group was made with beside the value, as torch does with ``initial_lr``."""
+    value = group[key]
+    if isinstance(value, torch.Tensor):
+        value = value.clone()
+    elif key == "betas":
+        value = tuple(beta.clone() if isinstance(beta, torch.Tensor) else beta for beta in value)
+    group.setdefault(f"initial_{key}", value)
 
-    For the rate, what counts is the one the optimizer was made with, not what a scheduler has
-    since made of it.
-    """
-    values = [
-        float(group.get("initial_lr", group["lr"]) if key == "lr" else group.get(key, 0.0))
-        for group in optimizer.param_groups
-    ]
+
+def original(group: dict[str, Any], key: str) -> Any:
+    """Give what a group was made with, whatever schedulers have since made of it."""
+    return group.get(f"initial_{key}", group.get(key))
+
+
+def ratios(optimizer: Optimizer, key: str) -> list[float]:
+    """Divide each group's original value by the largest; 1 for all if they have none or it is 0."""
+    values = [float(original(group, key) or 0.0) for group in optimizer.param_groups]
     largest = max(values)
     return [value / largest for value in values] if largest > 0 else [1.0] * len(values)
 
