@@ -8,15 +8,16 @@ import torch
 from torch.optim.optimizer import Optimizer
 
 
-def set_value(group: dict[str, Any], key: str, value: Any) -> None:
-    """Set a group's value, in place where it is a tensor: captured optimizers keep a reference."""
-    current = group[key]
+def set_value(group: dict[str, Any], key: str, value: float) -> None:
+    """Set a group's value (of ``betas``, the first).
+
+    Tensors are filled in place, because captured and compiled optimizers keep a reference.
+    """
+    current, *rest = group[key] if key == "betas" else (group[key],)
     if isinstance(current, torch.Tensor):
         current.fill_(value)
-    elif key == "betas" and isinstance(current[0], torch.Tensor):
-        current[0].fill_(value[0])
     else:
-        group[key] = value
+        group[key] = (value, *rest) if key == "betas" else value
 
 
 def is_tensor(group: dict[str, Any], key: str) -> bool:
@@ -35,14 +36,15 @@ def remember(group: dict[str, Any], key: str) -> None:
     group.setdefault(f"initial_{key}", value)
 
 
-def original(group: dict[str, Any], key: str) -> Any:
-    """Give what a group was made with, whatever schedulers have since made of it."""
-    return group.get(f"initial_{key}", group.get(key))
+def original(group: dict[str, Any], key: str) -> float:
+    """Give what a group was made with (of ``betas``, the first), whatever became of it since."""
+    value = group.get(f"initial_{key}", group.get(key, 0.0))
+    return float((value[0] if key == "betas" else value) or 0.0)
 
 
 def ratios(optimizer: Optimizer, key: str) -> list[float]:
     """Divide each group's original value by the largest; 1 for all if they have none or it is 0."""
-    values = [float(original(group, key) or 0.0) for group in optimizer.param_groups]
+    values = [original(group, key) for group in optimizer.param_groups]
     largest = max(values)
     return [value / largest for value in values] if largest > 0 else [1.0] * len(values)
 

@@ -18,10 +18,8 @@ from cyclr.recipe import Recipe
 from cyclr.schedules.fields import Constraint
 from cyclr.schedules.spec import Schedule
 
-_BLOCK_BITS = 10
-_BLOCK = 1 << _BLOCK_BITS
-_MASK = _BLOCK - 1
-_COUNT = Constraint(kind="integer", ge=0)
+_BLOCK = 1 << 12  # steps evaluated at once
+_COUNT = Constraint(kind="integer", ge=0, lt=2**63 - _BLOCK)
 
 Plan = Schedule | Recipe
 
@@ -74,19 +72,24 @@ class Scheduler(LRScheduler):
         self._decay_factors = (
             ratios(optimizer, "weight_decay") if shared else [1.0] * len(self.recipes)
         )
-        for group, recipe in zip(optimizer.param_groups, self.recipes, strict=True):
-            for key in _keys(recipe, group):
+        for i, (group, recipe) in enumerate(zip(optimizer.param_groups, self.recipes, strict=True)):
+            for key, _, _ in self._settings(i, recipe, group):
                 remember(group, key)
-        self._cells: list[tuple[int, str, list[Any]]] = []  # group, key, values over a block
-        self._block = -1
-        self._plain_groups = -1
+        # What groups are to have over the current block of steps, and where in the block we are.
+        self._columns: list[list[tuple[str, list[float]]]] = []
+        self._start, self._row = -_BLOCK, _BLOCK - 1
+        # What step() may set in its short way: up to which row, numbers by key, and beta1.
+        self._plain_rows = 0
+        self._plain: list[tuple[str, list[float]]] = []
+        self._beta1: list[float] = []
         self._updated = [False]
-        wrapped = "step" in vars(optimizer)
+        wrapped = not hasattr(optimizer.step, "__func__")
         super().__init__(optimizer)
-        if not wrapped:
+        if not wrapped and not hasattr(optimizer.step, "__func__"):
             # The base class wraps the optimizer's step to see that it was called. The hook below
             # knows that an update was made, so the wrapper, paid in every update, goes again.
-            vars(optimizer).pop("step", None)
+            # (Looking into the optimizer's __dict__ instead would slow down all its attributes.)
+            del optimizer.step
         self._listen()
 
     def _listen(self) -> None:
@@ -113,17 +116,18 @@ class Scheduler(LRScheduler):
     @property
     def last_epoch(self) -> int:
         """How many updates have been made: the step whose values are set. Torch's name for it."""
-        return self._position
+        return self._start + self._row
 
     @last_epoch.setter
     def last_epoch(self, value: int) -> None:
-        self._position = value
+        self._row = value - self._start
+        self._plain_rows = 0
         if value < 0:
             # A SequentialLR undoes the first step of its parts like this; it resets rates itself.
-            for index, key, _ in self._cells:
-                group = self.optimizer.param_groups[index]
-                if key != "lr":
-                    set_value(group, key, original(group, key))
+            for group, columns in zip(self.optimizer.param_groups, self._columns, strict=False):
+                for key, _ in columns:
+                    if key != "lr":
+                        set_value(group, key, original(group, key))
 
     def _initial_step(self) -> None:
         """Set update 0's values: the base class calls this, and a SequentialLR does once more."""
@@ -150,27 +154,28 @@ class Scheduler(LRScheduler):
         if not updated[0]:
             return
         updated[0] = False
-        # Training calls this millions of times: the usual case is written out here.
-        self._position = position = self._position + 1
+        self._row = row = self._row + 1
         groups = self.optimizer.param_groups
-        if position >> _BLOCK_BITS == self._block and len(groups) == self._plain_groups:
-            row = position & _MASK
-            for index, key, values in self._cells:
-                groups[index][key] = values[row]
-        else:
+        if row >= self._plain_rows or len(groups) != 1:
             self._apply()
+            return
+        # Training comes here millions of times: the usual case, one group of numbers.
+        group = groups[0]
+        for key, values in self._plain:
+            group[key] = values[row]
+        if self._beta1:
+            group["betas"] = (self._beta1[row], *group["betas"][1:])
 
     def _go(self, position: int) -> None:
         """Set the values of any step, as if no update had been made since."""
-        self._position = position
+        self._row = position - self._start
         self._updated[0] = False
         self._apply()
 
     def get_lr(self) -> list[float | torch.Tensor]:
         """Give the rates for the next update, one per parameter group."""
-        self._fill(self._position >> _BLOCK_BITS)
-        row = self._position & _MASK
-        return [values[row] for _, key, values in self._cells if key == "lr"]
+        self._fill()
+        return [dict(columns)["lr"][self._row] for columns in self._columns]
 
     def get_last_lr(self) -> list[float | torch.Tensor]:
         """Give the rates that the optimizer has now, one per parameter group, as copies."""
@@ -204,7 +209,6 @@ class Scheduler(LRScheduler):
                 f"the state was saved under another plan: {saved} instead of {mine}; make the "
                 "Scheduler with that plan, or with allow_change=True to go on under the new one"
             )
-        self._block = -1  # loading the optimizer's state may have made its rates tensors
         self._go(int(state_dict["last_epoch"]))
 
     def _apply(self) -> None:
@@ -215,57 +219,56 @@ class Scheduler(LRScheduler):
                 f"the optimizer has {len(groups)} parameter groups and had {len(self.recipes)} "
                 "when the Scheduler was made; make a new Scheduler after add_param_group"
             )
-        self._fill(self._position >> _BLOCK_BITS)
-        row = self._position & _MASK
-        for group, key, values in self._cells:
-            set_value(groups[group], key, values[row])
-
-    def _fill(self, block: int) -> None:
-        """Evaluate a block of steps at once: an array costs little more than a number does."""
-        if block == self._block:
-            return
-        groups = self.optimizer.param_groups
-        steps = np.arange(block << _BLOCK_BITS, (block + 1) << _BLOCK_BITS)
-        self._cells = [
-            (index, key, values)
-            for index, recipe in enumerate(self.recipes)
-            for key, values in self._settings(index, recipe, groups[index], steps)
-        ]
+        self._fill()
+        for group, columns in zip(groups, self._columns, strict=True):
+            for key, values in columns:
+                set_value(group, key, values[self._row])
         # Tensors are filled in place, which the short way through step() cannot do.
-        tensors = any(is_tensor(groups[index], key) for index, key, _ in self._cells)
-        self._plain_groups = -1 if tensors else len(groups)
-        self._block = block
+        tensors = any(is_tensor(groups[0], key) for key, _ in self._columns[0])
+        self._plain_rows = 0 if tensors or len(groups) > 1 else _BLOCK
+        self._plain = [column for column in self._columns[0] if column[0] != "betas"]
+        self._beta1 = dict(self._columns[0]).get("betas", [])
+
+    def _fill(self) -> None:
+        """Evaluate a block of steps at once: an array costs little more than a number does."""
+        if 0 <= self._row < _BLOCK and self._start >= 0:
+            return
+        position = self._start + self._row
+        self._row = position % _BLOCK
+        self._start = position - self._row
+        steps = np.arange(self._start, self._start + _BLOCK)
+        known: dict[tuple[Schedule, float], list[float]] = {}  # groups share what they can
+        self._columns = [
+            [
+                (key, _values(schedule, factor, steps, known))
+                for key, schedule, factor in self._settings(index, recipe, group)
+            ]
+            for index, (recipe, group) in enumerate(
+                zip(self.recipes, self.optimizer.param_groups, strict=True)
+            )
+        ]
 
     def _settings(
-        self, index: int, recipe: Recipe, group: dict[str, Any], steps: npt.NDArray[np.int64]
-    ) -> Iterator[tuple[str, list[Any]]]:
-        """List what one group is to have at each of the steps, by the group's own keys."""
-        for key in _keys(recipe, group):
-            if key == "lr":
-                yield key, _values(recipe.lr, steps, self._lr_factors[index])
-            elif key == "weight_decay":
-                assert recipe.weight_decay is not None
-                yield key, _values(recipe.weight_decay, steps, self._decay_factors[index])
-            else:
-                assert recipe.momentum is not None
-                momentum = _values(recipe.momentum, steps)
-                rest = tuple(group["betas"][1:]) if key == "betas" else ()
-                yield key, [(beta1, *rest) for beta1 in momentum] if rest else momentum
+        self, index: int, recipe: Recipe, group: dict[str, Any]
+    ) -> Iterator[tuple[str, Schedule, float]]:
+        """List what one group follows, by the group's own keys, and by what factor."""
+        yield "lr", recipe.lr, self._lr_factors[index]
+        if recipe.weight_decay is not None:
+            yield "weight_decay", recipe.weight_decay, self._decay_factors[index]
+        if recipe.momentum is not None:
+            yield "betas" if "betas" in group else "momentum", recipe.momentum, 1.0
 
 
-def _keys(recipe: Recipe, group: dict[str, Any]) -> list[str]:
-    """Name the settings of a group that a recipe schedules, by the group's own keys."""
-    keys = ["lr"]
-    if recipe.weight_decay is not None:
-        keys.append("weight_decay")
-    if recipe.momentum is not None:
-        keys.append("betas" if "betas" in group else "momentum")
-    return keys
-
-
-def _values(schedule: Schedule, steps: npt.NDArray[np.int64], factor: float = 1.0) -> list[float]:
-    values: list[float] = (np.asarray(schedule(steps), dtype=np.float64) * factor).tolist()
-    return values
+def _values(
+    schedule: Schedule,
+    factor: float,
+    steps: npt.NDArray[np.int64],
+    known: dict[tuple[Schedule, float], list[float]],
+) -> list[float]:
+    if (schedule, factor) not in known:
+        values = np.asarray(schedule(steps), dtype=np.float64) * factor
+        known[schedule, factor] = values.tolist()
+    return known[schedule, factor]
 
 
 def _recipes(optimizer: Optimizer, plan: Any) -> list[Recipe]:
