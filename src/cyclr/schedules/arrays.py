@@ -225,7 +225,7 @@ class ArrayOperations:
 def widened(steps: Value) -> Value:
     """Give whole steps the widest type of their namespace; narrow ones overflow in formulas."""
     if isinstance(steps, np.ndarray):
-        return steps.astype(np.int64) if steps.dtype.kind in "iu" else steps
+        return steps.astype(np.int64, copy=False) if steps.dtype.kind in "iu" else steps
     from array_api_compat import array_namespace, is_jax_array
 
     xp = array_namespace(steps)

@@ -17,9 +17,9 @@ import numpy as np
 
 from cyclr.schedules.arrays import SCALAR, ArrayOperations, NumpyOperations, Operations, Value
 
-# Temporaries of this length stay in a processor's cache; streaming them through memory takes
-# several times longer.
-_CHUNK = 1 << 14
+# Temporaries of this length stay in a processor's cache, and below the size from which the C
+# library gives memory back to the system after each of them: both take several times longer.
+_CHUNK = 1 << 13
 _MOST_CUTS = 4  # with more boundaries than this in a range, arrays and masks are faster
 _EXACT = 2**53  # whole numbers up to here are exact in float64
 

@@ -115,7 +115,7 @@ class Scheduler(LRScheduler):
 
     @property
     def last_epoch(self) -> int:
-        """How many updates have been made: the step whose values are set. Torch's name for it."""
+        """The count of updates made, which is the step whose values are set; torch has the name."""
         return self._start + self._row
 
     @last_epoch.setter
