@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import cyclr.schedules
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -37,12 +39,33 @@ def test_the_docs_task_can_be_fitted(tmp_path, monkeypatch) -> None:
     assert run.steps == 250
 
 
-@pytest.mark.parametrize("page", ["docs/torch.md"])
-def test_a_page_s_python_runs(page) -> None:
+def _run(page: str) -> dict[str, object]:
     names: dict[str, object] = {}
     for block in _blocks(ROOT / page):
         exec(compile(block, page, "exec"), names)
-    assert names["scheduler"].last_epoch == 200
+    return names
+
+
+def test_the_torch_page_s_python_runs() -> None:
+    assert _run("docs/torch.md")["scheduler"].last_epoch == 200
+
+
+def test_the_schedules_page_s_python_runs_and_its_comments_are_true(monkeypatch) -> None:
+    names = _run("docs/schedules.md")
+    text = (ROOT / "docs" / "schedules.md").read_text()
+    said = re.findall(
+        r"^(\S[^#\n]*?)  # (.*)$", "\n".join(_blocks(ROOT / "docs/schedules.md")), re.M
+    )
+    assert len(said) > 5
+    for expression, comment in said:
+        value = repr(eval(expression, names))
+        if "…" in comment:
+            begin, end = comment.split("…")
+            assert value.startswith(begin.strip()), expression
+            assert value.endswith(end.strip()), expression
+        else:
+            assert value == comment, expression
+    assert all(f"`{name}" in text for name in cyclr.schedules.__all__ if name[0].isupper())
 
 
 @pytest.mark.parametrize(

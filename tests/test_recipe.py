@@ -14,6 +14,7 @@ from cyclr import (
     Recipe,
     Triangular,
     Triangular2,
+    Units,
     WarmRestarts,
     plan,
 )
@@ -178,3 +179,64 @@ def test_a_damaged_file_is_named_with_the_field(tmp_path, change, message) -> No
         Recipe.load(tmp_path / "recipe.json")
     assert message in str(caught.value)
     assert "recipe.json" in str(caught.value)
+
+
+TIMED = {
+    "cyclr_recipe": 1,
+    "total_steps": "30ep",
+    "lr": {
+        "kind": "chain",
+        "schedules": [
+            {"kind": "linear_sweep", "start_lr": 0.0, "end_lr": 1.0, "steps": "2ep"},
+            {"kind": "one_cycle", "max_lr": 1.0, "total_steps": "0.5run", "stepsize": "50st"},
+        ],
+    },
+    "momentum": {"kind": "linear_sweep", "start_lr": 0.9, "end_lr": 0.8, "steps": "1run"},
+}
+
+
+def test_durations_in_a_recipe_become_steps(tmp_path) -> None:
+    units = Units(steps_per_epoch=100)
+    recipe = Recipe.from_dict(TIMED, units=units)
+    assert recipe.total_steps == 3000
+    warmup, cycle = recipe.lr.schedules
+    assert (warmup.steps, cycle.total_steps, cycle.stepsize) == (200, 1500, 50)
+    assert recipe.momentum.steps == 3000
+    (tmp_path / "recipe.json").write_text(json.dumps(TIMED))
+    assert Recipe.load(tmp_path / "recipe.json", units=units) == recipe
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+def test_what_a_recipe_says_of_itself_counts_before_units() -> None:
+    data = {**TIMED, "steps_per_epoch": 10, "total_steps": 400}
+    recipe = Recipe.from_dict(data, units=Units(steps_per_epoch=100, total_steps=9000))
+    assert recipe.lr.schedules[0].steps == 20
+    assert recipe.momentum.steps == 400
+    assert recipe == Recipe.from_dict(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, "recipe.total_steps is '30ep', which needs steps_per_epoch"),
+        ({"total_steps": "0.5run"}, "recipe.total_steps is '0.5run', which needs total_steps"),
+        ({"total_steps": "ten"}, "recipe.total_steps must be a whole number of steps, or"),
+        ({"total_steps": 100}, r"recipe.lr.schedules\[0\].steps is '2ep', which needs"),
+        ({"total_steps": "0st"}, "Recipe.total_steps must be an int ≥ 1, got 0"),
+        ({"total_steps": 3, "steps_per_epoch": "4ep"}, "Recipe.steps_per_epoch must be an int"),
+    ],
+)
+def test_a_duration_that_cannot_be_resolved_is_named(change, message) -> None:
+    with pytest.raises(SpecError, match=message):
+        Recipe.from_dict({**TIMED, **change})
+
+
+def test_warm_restarts_leave_the_momentum_alone_unless_asked() -> None:
+    """Opposite to the rate it would jump at each restart."""
+    recipe = plan(_reading(), total_steps=700, policy="warm_restarts")
+    assert recipe.momentum is None
+    assert "Momentum is left as it is: SGDR restarts the rate alone." in recipe.notes
+    asked = plan(_reading(), total_steps=700, policy="warm_restarts", momentum=(0.8, 0.9))
+    assert asked.momentum(0) == pytest.approx(0.8)
+    short = plan(_reading(), total_steps=6, policy="warm_restarts")  # becomes a one-cycle
+    assert short.momentum is not None

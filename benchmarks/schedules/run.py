@@ -3,7 +3,8 @@
     python benchmarks/schedules/run.py --out benchmarks/schedules/results.md
 
 Every figure is the median of several repeats, interleaved so that a busy machine slows all alike.
-What counts are the ratios. "Per step" includes what a scheduler costs inside ``optimizer.step()``
+What counts are the ratios. Schedulers and arrays are single-threaded and measured in processor time,
+so that other work on the machine is not counted; compiled steps in elapsed time. "Per step" includes what a scheduler costs inside ``optimizer.step()``
 (torch's wrapper, our hook): both are timed around an optimizer whose update does nothing, and the
 time of that optimizer without any scheduler is subtracted.
 """
@@ -24,7 +25,7 @@ import torch
 import cyclr
 from cyclr.integrations.torch import Scheduler
 
-REPEATS = 5
+REPEATS = 9
 STEPS = 20_000
 MILLION = 1_000_000
 RULE = {columns: "|" + "---|" * columns for columns in (3, 4)}
@@ -73,7 +74,7 @@ def _torch_one_cycle() -> tuple[Idle, object]:
 def _per_step(make: Callable[[], tuple[Idle, object]] | None) -> float:
     """Seconds per training step with a scheduler, or without one."""
     optimizer, scheduler = (_optimizer(), None) if make is None else make()
-    begin = time.perf_counter()
+    begin = time.process_time()
     if scheduler is None:
         for _ in range(STEPS):
             optimizer.step()
@@ -81,14 +82,14 @@ def _per_step(make: Callable[[], tuple[Idle, object]] | None) -> float:
         for _ in range(STEPS):
             optimizer.step()
             scheduler.step()
-    return (time.perf_counter() - begin) / STEPS
+    return (time.process_time() - begin) / STEPS
 
 
 def _array(schedule: cyclr.Schedule) -> float:
     steps = np.arange(MILLION)
-    begin = time.perf_counter()
+    begin = time.process_time()
     schedule(steps)
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 def _medians(timers: dict[str, Callable[[], float]]) -> dict[str, float]:
@@ -131,14 +132,16 @@ def array_rows() -> list[str]:
         "OneCycle": ("OneCycleLR", _torch_one_cycle),
         "WarmRestarts": ("CosineAnnealingWarmRestarts", _torch_restarts),
     }
-    ours = _medians({name: (lambda s=s: _array(s)) for name, s in schedules.items()})
-    idle = statistics.median(_per_step(None) for _ in range(REPEATS))
+    timers = {name: (lambda s=s: _array(s)) for name, s in schedules.items()}
+    timers |= {peer: (lambda make=make: _per_step(make)) for peer, make in peers.values()}
+    timers["none"] = lambda: _per_step(None)
+    cost = _medians(timers)
     rows = ["| a million steps | looped peer, s | ours as one array, ms | ratio |", RULE[4]]
-    for name, (peer, make) in peers.items():
-        loop = (statistics.median(_per_step(make) for _ in range(3)) - idle) * MILLION
+    for name, (peer, _) in peers.items():
+        loop = (cost[peer] - cost["none"]) * MILLION
         rows.append(
-            f"| {name}, torch {peer} | {loop:.2f} | {ours[name] * 1e3:.1f} | "
-            f"{loop / ours[name]:.0f}× |"
+            f"| {name}, torch {peer} | {loop:.2f} | {cost[name] * 1e3:.1f} | "
+            f"{loop / cost[name]:.0f}× |"
         )
     return rows
 
@@ -183,10 +186,12 @@ def jit_rows() -> list[str]:
     cost = _medians(
         {
             "constant": timer(1e-5),
+            "constant, once more": timer(1e-5),
             "optax cosine": timer(optax.cosine_decay_schedule(1e-5, 10_000)),
             "cyclr Triangular2": timer(ours),
         }
     )
+    # The same twice shows how much is noise.
     rows = ["| jitted optax step, 256×256 | µs per step | over a constant rate |", RULE[3]]
     for name, value in cost.items():
         over = 100 * (value / cost["constant"] - 1)
@@ -207,7 +212,7 @@ def main() -> None:
         "",
         f"torch {torch.__version__}, Python {platform.python_version()}, "
         f"NumPy {np.__version__}, {platform.machine()}, {torch.get_num_threads()} threads. "
-        f"Medians of {REPEATS} interleaved repeats (3 for the looped peers).",
+        f"Medians of {REPEATS} interleaved repeats; processor time, for the jitted steps elapsed.",
         "",
         *per_step_rows(),
         "",

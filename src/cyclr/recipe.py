@@ -17,6 +17,7 @@ from cyclr.schedules import (
     Schedule,
     Triangular,
     Triangular2,
+    Units,
     WarmRestarts,
     from_dict,
 )
@@ -106,8 +107,14 @@ class Recipe:
         }
 
     @classmethod
-    def from_dict(cls, data: Any) -> Recipe:
-        """Read a recipe from plain data, as :meth:`to_dict` wrote it.
+    def from_dict(cls, data: Any, *, units: Units | None = None) -> Recipe:
+        """Read a recipe from plain data, as :meth:`to_dict` wrote it, or a person.
+
+        Args:
+            data: A mapping with the key ``"cyclr_recipe"`` and the recipe's fields.
+            units: Lets durations be written as ``"4ep"`` or ``"0.3run"``: total_steps, and the
+                whole-number fields of the schedules. What the recipe itself says of its length and
+                its epochs counts before units; what is made of it holds steps only.
 
         Raises:
             SpecError: The data is not a recipe; the message names the field.
@@ -123,9 +130,11 @@ class Recipe:
         if missing := sorted({"lr", "total_steps"} - set(data)):
             raise SpecError(f"recipe.{missing[0]} is missing; a recipe needs it")
         fields = {name: data[name] for name in cls._CONSTRAINTS if data.get(name) is not None}
+        units = _units(fields, units or Units())
+        fields["total_steps"] = units.total_steps
         for name in _SCHEDULES:
             if name in fields:
-                fields[name] = from_dict(fields[name], where=f"recipe.{name}")
+                fields[name] = from_dict(fields[name], where=f"recipe.{name}", units=units)
         return cls(**fields, notes=tuple(map(str, data.get("notes", ()))))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -137,18 +146,34 @@ class Recipe:
         jsonfile.write(path, self.to_dict())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Recipe:
+    def load(cls, path: str | os.PathLike[str], *, units: Units | None = None) -> Recipe:
         """Read a recipe from a JSON file.
+
+        Args:
+            path: The file.
+            units: See :meth:`from_dict`.
 
         Raises:
             SpecError: The file cannot be read, or is not a recipe.
         """
         try:
-            return cls.from_dict(jsonfile.read(path, what="a recipe"))
+            return cls.from_dict(jsonfile.read(path, what="a recipe"), units=units)
         except SpecError as error:
             raise SpecError(f"{path} is not a recipe: {error}") from error
         except InputError as error:
             raise SpecError(str(error)) from error
+
+
+def _units(fields: dict[str, Any], given: Units) -> Units:
+    """Complete the units by what a recipe says itself, and turn its length into steps."""
+    per_epoch, total = fields.get("steps_per_epoch"), fields["total_steps"]
+    if per_epoch is not None:
+        count = Recipe._CONSTRAINTS["steps_per_epoch"].check("Recipe.steps_per_epoch", per_epoch)
+        given = dataclasses.replace(given, steps_per_epoch=count)
+    if isinstance(total, str):
+        total = given.steps(total, where="recipe.total_steps")
+    count = Recipe._CONSTRAINTS["total_steps"].check("Recipe.total_steps", total)
+    return dataclasses.replace(given, total_steps=count)
 
 
 POLICIES = ("one_cycle", "triangular", "triangular2", "exp_range", "warm_restarts")
@@ -183,7 +208,8 @@ def plan(
             the stepsize is a share of the budget alone.
         momentum: ``(low, high)`` of a momentum opposite to the rate; None to leave the optimizer's
             alone; ``"auto"`` for (.85, .95) if the sweep ran with a momentum (or beta1) ≥ .8,
-            otherwise None.
+            otherwise None. With warm restarts ``"auto"`` is None: opposite to the rate, the
+            momentum would jump at every restart, and the authors keep it constant.
 
     Raises:
         SpecError: An argument breaks its constraint.
@@ -202,6 +228,9 @@ def plan(
         notes.append(
             f"{total - length} of the {total} steps are left over to end on a whole cycle."
         )
+    if momentum == "auto" and isinstance(lr, WarmRestarts):
+        momentum = None
+        notes.append("Momentum is left as it is: SGDR restarts the rate alone.")
     bounds = _momentum_bounds(momentum, reading, notes)
     return Recipe(
         lr=lr,

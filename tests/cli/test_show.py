@@ -96,3 +96,26 @@ def test_a_long_schedule_is_drawn_quickly(run: Command) -> None:
     code, out, _ = run("show", lr.to_json(), "--steps", str(10**8))
     assert code == 0
     assert out.splitlines()[-1].endswith("99,999,999 steps")
+
+
+def test_durations_need_an_epoch_s_length_or_the_run_s(run: Command) -> None:
+    spec = '{"kind": "triangular", "base_lr": 0, "max_lr": 1, "stepsize": "2ep", "cycles": 1}'
+    code, out, _ = run("show", spec, "--steps-per-epoch", "5", "--json")
+    assert code == 0
+    assert json.loads(out)["lr"][10] == 1.0
+    code, out, err = run("show", spec)
+    assert (code, out) == (2, "")
+    assert "schedule.stepsize is '2ep'" in err
+    assert "--steps-per-epoch on the command line" in err
+
+
+def test_durations_in_a_recipe_and_shares_of_the_run(run: Command) -> None:
+    data = {**RECIPE.to_dict(), "total_steps": "6ep"}
+    data["lr"] = {"kind": "linear_sweep", "start_lr": 0, "end_lr": 1, "steps": "0.5run"}
+    code, out, _ = run("show", json.dumps(data), "--steps-per-epoch", "10", "--json")
+    assert code == 0
+    assert json.loads(out)["lr"][28:31] == [pytest.approx(28 / 29), 1.0, 1.0]
+    sweep = json.dumps(data["lr"])
+    code, out, _ = run("show", sweep, "--total-steps", "40", "--json")
+    assert code == 0
+    assert len(json.loads(out)["lr"]) == 20

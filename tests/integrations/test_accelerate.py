@@ -106,6 +106,9 @@ def test_in_two_real_processes(tmp_path) -> None:
         "rank = training.accelerator.process_index\n"
         "text = json.dumps([training.accelerator.num_processes, used])\n"
         f"open({str(tmp_path)!r} + f'/{{rank}}.json', 'w').write(text)\n"
+        # A process that leaves while the other still talks to it makes that one abort.
+        "training.accelerator.wait_for_everyone()\n"
+        "training.accelerator.end_training()\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     command += ["--master-port=0", "--standalone", str(script)]

@@ -12,7 +12,7 @@ from cyclr.schedules import (
     Triangular,
     WarmRestarts,
 )
-from cyclr.schedules.arrays import SCALAR, ArrayOperations
+from cyclr.schedules.arrays import SCALAR, ArrayOperations, NumpyOperations
 
 
 def numpy_steps(steps, dtype="int64"):
@@ -88,12 +88,26 @@ def test_pick_keeps_whole_tables_whole_and_answers_in_the_shape_of_the_index(mak
 
 
 @MAKERS
-def test_cos_and_exp_are_those_of_the_namespace(make):
+def test_exp_is_that_of_the_namespace(make):
     ops = ArrayOperations(make([0]))
     x = ops.as_float(make([0, 1, 3]))
-    assert ops.cos(x).tolist() == pytest.approx([math.cos(k) for k in (0, 1, 3)], rel=1e-6)
     assert ops.exp(x).tolist() == pytest.approx([math.exp(k) for k in (0, 1, 3)], rel=1e-6)
-    assert (SCALAR.cos(1), SCALAR.exp(1)) == (math.cos(1), math.exp(1))
+    assert SCALAR.exp(1) == math.exp(1)
+
+
+def half_cosine(make, u):
+    ops = (NumpyOperations if make is numpy_steps else ArrayOperations)(make([1]))
+    return float(ops.half_cosine(ops.as_float(make([1])) * u)[0])
+
+
+@MAKERS
+def test_the_half_cosine_is_exact_at_its_ends_and_precise_where_it_is_small(make):
+    assert [half_cosine(make, u) for u in (0.0, 1.0)] == [0.0, 1.0]
+    assert [SCALAR.half_cosine(u) for u in (0.0, 1.0)] == [0.0, 1.0]
+    for u in (1e-4, 0.01, 0.25, 0.5, 0.9):
+        expected = pytest.approx(0.5 - 0.5 * math.cos(math.pi * u), rel=5e-7)
+        assert half_cosine(make, u) == expected
+        assert SCALAR.half_cosine(u) == expected
 
 
 @pytest.mark.parametrize("cls", strategies.CLASSES)

@@ -115,10 +115,48 @@ def test_the_rate_stays_at_min_lr_after_the_last_period(multiplier, total):
 
 
 def test_many_periods_of_a_large_multiplier_still_answer_arrays():
-    schedule = WarmRestarts(max_lr=1.0, period=1000, multiplier=1000, cycles=40)
+    schedule = WarmRestarts(max_lr=1.0, period=1000, multiplier=1000)
     steps = [0, 500, 1000, 1_001_000]
     assert [schedule(step) for step in steps] == pytest.approx([1.0, 0.5, 1.0, 1.0])
     assert schedule(np.array(steps)).tolist() == pytest.approx([1.0, 0.5, 1.0, 1.0])
+
+
+def test_the_length_of_many_growing_periods_is_exact():
+    assert WarmRestarts(max_lr=1.0, period=10, multiplier=2, cycles=59).total_steps == 10 * (
+        2**59 - 1
+    )
+
+
+def test_more_periods_than_any_counter_reaches_are_refused():
+    with pytest.raises(SpecError) as caught:
+        WarmRestarts(max_lr=0.1, period=10, multiplier=2, cycles=100)
+    assert str(caught.value) == (
+        "WarmRestarts.cycles must be ≤ 60, to end within 2**63 steps, got 100; "
+        "use None for a schedule that goes on for ever"
+    )
+
+
+@pytest.mark.parametrize("multiplier", [1.0, 1.0001, 1.1, 1.5, 2, math.e, 3])
+@pytest.mark.parametrize("least", [10**9, 10**12, 2**53 + 10**6])
+def test_restarts_are_exact_far_beyond_a_billion_steps(multiplier, least):
+    """As the definition says: periods are rounded to whole steps and summed as whole numbers."""
+    schedule = WarmRestarts(max_lr=1.0, min_lr=0.1, period=1000, multiplier=multiplier)
+    if multiplier == 1:
+        restart = -(-least // 1000) * 1000
+    else:
+        restart, i = 0, 0
+        while restart < least:
+            restart += (
+                round(1000 * multiplier**i) if multiplier % 1 else 1000 * int(multiplier) ** i
+            )
+            i += 1
+    assert schedule(restart) == 1.0
+    assert schedule(restart - 1) < 0.10001
+    assert schedule(np.array([restart - 1, restart, restart + 1])).tolist() == pytest.approx(
+        [schedule(restart - 1), 1.0, schedule(restart + 1)], rel=1e-15
+    )
+    ends = schedule.cycle_ends(restart) if least == 10**9 and multiplier > 1 else (restart,)
+    assert ends[-1] == restart
 
 
 def test_min_lr_above_max_lr_is_refused():

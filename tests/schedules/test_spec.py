@@ -2,6 +2,7 @@ import copy
 import dataclasses
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -241,6 +242,20 @@ def test_a_step_that_is_no_count_is_refused(step):
     assert str(caught.value) == (
         f"step must be an int ≥ 0, got {step!r}; count in whole steps (optimizer updates)"
     )
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (2**63, "step must be < 2**63"),
+        (np.array([2**63], dtype="uint64"), "steps must be < 2**63"),
+        (np.array([1.0, np.inf]), "steps must be < 2**63, got inf"),
+        (np.array([1.0, np.nan]), "steps must be ≥ 0, got nan"),
+    ],
+)
+def test_a_step_that_no_counter_reaches_is_refused(steps, message):
+    with pytest.raises(SpecError, match=re.escape(message)):
+        SCHEDULE(steps)
 
 
 def test_an_array_with_a_negative_step_is_refused():

@@ -31,15 +31,19 @@ def show(
     steps_per_epoch: Annotated[
         int | None, typer.Option(min=1, help='Lets durations be written as "4ep".')
     ] = None,
+    total_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help='Lets durations be written as "0.3run"; as --steps if left out.'),
+    ] = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw a schedule: in the terminal, as a picture, or its values as JSON."""
     check_plot(plot)
-    units = Units(steps_per_epoch=steps_per_epoch, total_steps=steps)
+    units = Units(steps_per_epoch=steps_per_epoch, total_steps=total_steps or steps)
     loaded = [_load(spec, units) for spec in specs]
     lengths = [length for _, length in loaded if length is not None]
-    drawn = steps or max(lengths, default=None)
+    drawn = steps or max(lengths, default=total_steps)
     if drawn is None:
         raise InputError("this schedule never ends; say how much to draw with --steps")
     curves = _named([found for found, _ in loaded], specs)
@@ -100,7 +104,7 @@ def _load(spec: str, units: Units) -> tuple[Curves, int | None]:
 
 def _curves(data: Any, where: str, units: Units) -> tuple[Curves, int | None]:
     if isinstance(data, dict) and "cyclr_recipe" in data:
-        recipe = Recipe.from_dict(data)
+        recipe = Recipe.from_dict(data, units=units)
         return recipe.schedules, recipe.total_steps
     schedule = from_dict(data, where=where, units=units)
     return {"lr": schedule}, schedule.total_steps

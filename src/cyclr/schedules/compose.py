@@ -98,6 +98,10 @@ class Chain(Schedule):
         return tuple(sorted(ends))
 
     def _value(self, ops: Operations, step: Value) -> Value:
+        begins = (0, *self.starts)
+        only = ops.within(begins, step)
+        if only is not None:
+            return self.schedules[only]._value(ops, ops.since(step, begins[only]))
         value = self.schedules[0]._value(ops, step)
         for piece, start in zip(self.schedules[1:], self.starts, strict=True):
             # Before its start a piece is asked for step 0: in range, and thrown away.

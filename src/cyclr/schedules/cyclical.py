@@ -4,9 +4,10 @@ Source: Smith, *Cyclical Learning Rates for Training Neural Networks*, arXiv 150
 
 With ``cycle`` and ``position`` the whole part and remainder of ``step`` over the cycle's length::
 
-    rise   = position / stepsize                      (at most 1)
-    fall   = (length − hold_base − position) / down_stepsize
-    x      = min(rise, fall) clipped to [0, 1]
+    x      = position / stepsize                                on the way up
+             1                                                  while it is held at max_lr
+             (length − hold_base − position) / down_stepsize    on the way down
+             0                                                  while it is held at base_lr
     window = x                      triangular
              1 − (1 − x)²           Welch (parabolic)
              ½ (1 − cos πx)         Hann (sinusoidal)
@@ -85,9 +86,11 @@ class _Cycle(Schedule):
         if self.cycles is not None:
             step = ops.minimum(step, self.cycles * length)
         cycle, position = ops.split(step, length)
-        rise = ops.as_float(position) / float(self.stepsize)
-        fall = ops.until(length - shape.hold_base, position) / float(shape.down_stepsize)
-        x = ops.maximum(0.0, ops.minimum(1.0, ops.minimum(rise, fall)))
+        rise = ops.as_float(ops.minimum(position, self.stepsize)) / float(self.stepsize)
+        inside = ops.minimum(position, length - shape.hold_base)
+        gone = ops.since(inside, self.stepsize + shape.hold_max)
+        fall = ops.until(shape.down_stepsize, gone) / float(shape.down_stepsize)
+        x = ops.where(ops.reached(position, self.stepsize), fall, rise)
         height = _window(ops, shape.window, x)
         amplitude = self.max_lr - self.base_lr
         if shape.envelope == "halving":
@@ -106,7 +109,7 @@ def _window(ops: Operations, window: str, x: Value) -> Value:
     if window == "welch":
         return 1.0 - (1.0 - x) * (1.0 - x)
     if window == "hann":
-        return 0.5 - 0.5 * ops.cos(math.pi * x)
+        return ops.half_cosine(x)
     return x
 
 

@@ -6,7 +6,6 @@ approach to neural network hyper-parameters*, arXiv 1803.09820, section 4.
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 from cyclr.errors import SpecError, complaint
@@ -119,22 +118,25 @@ class OneCycle(Schedule):
         low = {"three": base, "two": final, "logs": 0.0}[self.phases]
         turn = last if self.phases == "two" else 2 * up
         step = ops.minimum(step, self.total_steps)
-        rise = self._leg(ops, ops.as_float(step) / float(up))
-        fall = self._leg(ops, ops.as_float(ops.since(step, up)) / float(turn - up))
+        rise = self._leg(ops, ops.as_float(ops.minimum(step, up)) / float(up))
+        left = self._left(ops, step, turn, turn - up)
         # Weighted sums, rather than start + u·(end − start), meet both ends without rounding.
         upward = (1.0 - rise) * base + rise * self.max_lr
-        downward = (1.0 - fall) * self.max_lr + fall * low
+        downward = left * self.max_lr + (1.0 - left) * low
         lr = ops.where(ops.reached(step, up), downward, upward)
         if self.phases == "two" or self._tail == 0:
             return lr
         if self.phases == "logs":
             return ops.where(ops.reached(step, turn), final + 0.0 * lr, lr)
         # An annihilation of a single step has nowhere to pass through: it is at its end.
-        past = ops.as_float(ops.since(step, turn)) + (1.0 if self._tail == 1 else 0.0)
-        gone = self._leg(ops, past / float(max(1, self._tail - 1)))
-        return ops.where(ops.reached(step, turn), (1.0 - gone) * base + gone * final, lr)
+        left = self._left(ops, step, last, max(1, self._tail - 1))
+        return ops.where(ops.reached(step, turn), left * base + (1.0 - left) * final, lr)
+
+    def _left(self, ops: Operations, step: Value, end: int, length: int) -> Value:
+        """What is left of a way down: 1 until its beginning, 0 at its end and after."""
+        inside = ops.since(ops.minimum(step, end), end - length)
+        return self._leg(ops, ops.until(length, inside) / float(length))
 
     def _leg(self, ops: Operations, u: Value) -> Value:
-        """How far along a leg: 0 at its beginning, 1 at its end, u clipped to [0, 1]."""
-        u = ops.maximum(0.0, ops.minimum(1.0, u))
-        return u if self.anneal == "linear" else 0.5 - 0.5 * ops.cos(math.pi * u)
+        """Shape a leg; u runs from 0 to 1."""
+        return u if self.anneal == "linear" else ops.half_cosine(u)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 from cyclr.errors import SpecError, complaint
@@ -70,13 +69,17 @@ class WarmupStableDecay(Schedule):
             rise = rise + 1.0
         begin = self.total_steps - self.decay_steps
         gone = ops.minimum(ops.since(step, begin), self.decay_steps)
-        left = self._cooldown(ops, ops.as_float(gone) / float(self.decay_steps))
+        left = self._cooldown(ops, gone)
         return rise * (left * self.max_lr + (1.0 - left) * self.final_lr)
 
-    def _cooldown(self, ops: Operations, u: Value) -> Value:
+    def _cooldown(self, ops: Operations, gone: Value) -> Value:
+        left = ops.until(self.decay_steps, gone) / float(self.decay_steps)
         if self.decay == "cosine":
-            return 0.5 + 0.5 * ops.cos(math.pi * u)
-        return 1.0 - u**0.5 if self.decay == "1-sqrt" else 1.0 - u
+            return ops.half_cosine(left)
+        if self.decay == "linear":
+            return left
+        # 1 − √u = (1 − u) / (1 + √u), which cancels nothing near the end.
+        return left / (1.0 + (ops.as_float(gone) / float(self.decay_steps)) ** 0.5)
 
 
 @spec

@@ -68,9 +68,17 @@ class _Sweep(Schedule):
             where, remedy = f"{type(self).__name__}.steps", "one value cannot be both ends"
             raise SpecError(complaint(where, "an int ≥ 2 with endpoint=True", 1, remedy))
 
+    @property
+    def _last(self) -> int:
+        """The step at which end_lr is reached."""
+        return max(1, self.steps - 1) if self.endpoint else self.steps
+
     def _progress(self, ops: Operations, step: Value) -> Value:
-        last = max(1, self.steps - 1) if self.endpoint else self.steps
-        return ops.as_float(ops.minimum(step, last)) / float(last)
+        return ops.as_float(ops.minimum(step, self._last)) / float(self._last)
+
+    def _left(self, ops: Operations, step: Value) -> Value:
+        """What is left of the way, counted in whole steps: exact near the end."""
+        return ops.until(self._last, ops.minimum(step, self._last)) / float(self._last)
 
 
 @spec
@@ -165,5 +173,5 @@ class CosineSweep(_Sweep):
     source: ClassVar[str] = SGDR
 
     def _value(self, ops: Operations, step: Value) -> Value:
-        height = 0.5 * (1.0 + ops.cos(math.pi * self._progress(ops, step)))
-        return height * self.start_lr + (1.0 - height) * self.end_lr
+        left = ops.half_cosine(self._left(ops, step))
+        return left * self.start_lr + (1.0 - left) * self.end_lr

@@ -17,7 +17,7 @@ from cyclr.schedules.fields import integer, real
 from cyclr.schedules.sources import SGDR
 from cyclr.schedules.spec import Schedule, spec
 
-_HORIZON = 2**62
+_HORIZON = 2**63  # steps beyond it are refused everywhere
 _LEAST_GROWTH = 1.0001
 
 
@@ -72,6 +72,10 @@ class WarmRestarts(Schedule):
             raise SpecError(
                 complaint("WarmRestarts.multiplier", constraint, self.multiplier, remedy)
             )
+        if self.multiplier > 1 and len(self._periods) < (self.cycles or 0):
+            constraint = f"≤ {len(self._periods)}, to end within 2**63 steps"
+            remedy = "use None for a schedule that goes on for ever"
+            raise SpecError(complaint("WarmRestarts.cycles", constraint, self.cycles, remedy))
 
     @cached_property
     def _periods(self) -> tuple[int, ...]:
@@ -91,8 +95,16 @@ class WarmRestarts(Schedule):
 
     @cached_property
     def _restarts(self) -> tuple[int, ...]:
-        """Steps of the restarts after step 0; the last may lie beyond the horizon."""
+        """Steps of the restarts after step 0; the last lies beyond the horizon, or is the end."""
         return tuple(accumulate(self._periods))
+
+    @cached_property
+    def _starts(self) -> tuple[int, ...]:
+        return (0, *self._restarts[:-1])
+
+    @cached_property
+    def _lengths(self) -> tuple[float, ...]:
+        return tuple(map(float, self._periods))
 
     def _length(self) -> int | None:
         """Sum the first ``cycles`` periods; None without ``cycles``."""
@@ -112,13 +124,13 @@ class WarmRestarts(Schedule):
         inside = step if end is None else ops.minimum(step, end - 1)
         if self.multiplier == 1:
             index, since = ops.split(inside, self.period)
-            length = float(self.period)
+            left = ops.until(self.period, since) / float(self.period)
         else:
-            index = ops.passed(self._restarts[:-1], inside)
-            since = inside - ops.pick((0, *self._restarts[:-1]), index)
-            length = ops.pick(tuple(map(float, self._periods)), index)
+            index, since = ops.segment(self._starts, inside)
+            length = ops.pick(self._lengths, index)
+            left = (length - ops.as_float(since)) / length
         peak = self.max_lr - self.min_lr
         if self.peak_decay != 1:
             peak = peak * ops.exp(ops.as_float(index) * math.log(self.peak_decay))
-        lr = self.min_lr + 0.5 * peak * (1.0 + ops.cos(math.pi * ops.as_float(since) / length))
+        lr = self.min_lr + peak * ops.half_cosine(left)
         return lr if end is None else ops.where(ops.reached(step, end), self.min_lr + 0.0 * lr, lr)

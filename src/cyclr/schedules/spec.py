@@ -15,12 +15,14 @@ import numpy as np
 
 from cyclr.errors import SpecError, complaint
 from cyclr.extras import require
-from cyclr.schedules.arrays import SCALAR, Operations, Value, evaluate, widened
+from cyclr.schedules.arrays import SCALAR, Operations, Value, widened
 from cyclr.schedules.fields import Constraint, choice, flag, integer, real, schedule, sequence
+from cyclr.schedules.ranges import evaluate
 from cyclr.schedules.units import Units
 
 T = TypeVar("T")
 
+_FAR = 2**63  # steps are 64-bit integers wherever they are arrays
 _COUNT = Constraint(kind="integer", ge=0)
 _KINDS: dict[str, type[Schedule]] = {}
 
@@ -82,21 +84,23 @@ class Schedule(ABC):
             SpecError: A step is negative (checked for ints and NumPy arrays; a traced array cannot
                 be looked into) or not a whole number.
         """
-        if type(step) is int and step >= 0:
+        if type(step) is int and 0 <= step < _FAR:
             return self._value(SCALAR, step)
         return self._value_of(step)
 
     def _value_of(self, step: Any) -> Any:
         """Serve everything but the common case: arrays, NumPy integers, and bad input."""
         if isinstance(step, np.generic) or not hasattr(step, "dtype"):
-            return self._value(SCALAR, _COUNT.check("step", step))
+            return self._value(SCALAR, _near("step", _COUNT.check("step", step)))
         if isinstance(step, np.ndarray):
             if step.dtype.kind not in "iuf":
                 raise SpecError(
                     complaint("steps", "an array of numbers", step.dtype, "pass np.arange(n)")
                 )
-            if step.size and step.min() < 0:
-                raise SpecError(complaint("steps", "≥ 0", step.min().item(), "count from 0"))
+            if step.size:
+                if not step.min() >= 0:  # negative, or not a number
+                    raise SpecError(complaint("steps", "≥ 0", step.min().item(), "count from 0"))
+                _near("steps", step.max().item())
         return evaluate(self._value, widened(step))
 
     @abstractmethod
@@ -126,7 +130,10 @@ class Schedule(ABC):
         Raises:
             SpecError: ``until`` is not given and the schedule never ends.
         """
-        until = self.total_steps if until is None else _COUNT.check("until", until)
+        if until is not None:
+            until = _near("until", _COUNT.check("until", until))
+        else:
+            until = self.total_steps
         if until is None:
             raise SpecError(
                 f"{type(self).__name__} never ends, so its cycle ends cannot all be listed; "
@@ -183,6 +190,13 @@ class Schedule(ABC):
         from cyclr.schedules.draw import plot
 
         return plot(self, steps=steps, axes=axes, label=label)
+
+
+def _near(where: str, step: T) -> T:
+    """Refuse a step that no 64-bit counter reaches."""
+    if step >= _FAR:  # type: ignore[operator] # a number
+        raise SpecError(complaint(where, "< 2**63", step, "count optimizer updates"))
+    return step
 
 
 def _plain(value: Any) -> Any:

@@ -79,5 +79,9 @@ class Units:
     def _needed(self, where: str, duration: str, name: str) -> int:
         value: int | None = getattr(self, name)
         if value is None:
-            raise SpecError(f"{where} is {duration!r}, which needs {name}; pass Units({name}=…)")
+            option = "--" + name.replace("_", "-")
+            raise SpecError(
+                f"{where} is {duration!r}, which needs {name}; pass Units({name}=…), or {option} "
+                "on the command line"
+            )
         return value

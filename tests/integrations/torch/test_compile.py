@@ -32,13 +32,36 @@ def test_tensor_rates_and_betas_compile_once(with_momentum) -> None:
     scheduler = Scheduler(optimizer, recipe)
     step = torch.compile(lambda: optimizer.step())
     used = []
-    for _ in range(6):
-        used.append(float(optimizer.param_groups[0]["lr"]))
-        model(torch.randn(4, 3)).square().sum().backward()
-        step()
-        scheduler.step()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for _ in range(6):
+            used.append(float(optimizer.param_groups[0]["lr"]))
+            model(torch.randn(4, 3)).square().sum().backward()
+            step()
+            scheduler.step()
     assert used == pytest.approx([RATE(k) for k in range(6)], rel=1e-6)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     if with_momentum:
         beta1 = float(optimizer.param_groups[0]["betas"][0])
         assert beta1 == pytest.approx(MOMENTUM(6), rel=1e-6)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_the_counter_of_recompilations_would_notice_numbers() -> None:
+    torch._dynamo.reset()
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, foreach=False)
+    scheduler = Scheduler(optimizer, RATE)
+    step = torch.compile(lambda: optimizer.step())
+
+    def train() -> None:
+        for _ in range(6):
+            model(torch.randn(4, 3)).square().sum().backward()
+            step()
+            scheduler.step()
+
+    with (
+        torch._dynamo.config.patch(error_on_recompile=True),
+        pytest.raises(torch._dynamo.exc.RecompileError),
+    ):
+        train()

@@ -1,6 +1,7 @@
 """The torch Scheduler, on real optimizers."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -291,3 +292,149 @@ def test_making_a_scheduler_rewrites_nothing_but_what_it_schedules() -> None:
     Scheduler(optimizer, RATE)
     assert [group["initial_lr"] for group in optimizer.param_groups] == [0.1, 0.01]
     assert [group["momentum"] for group in optimizer.param_groups] == [0.5, 0.5]
+
+
+def test_the_optimizer_s_own_step_is_left_as_it_is() -> None:
+    """The base class would wrap it, which costs time in every update."""
+    optimizer = _sgd()
+    Scheduler(optimizer, RATE)
+    assert "step" not in vars(optimizer)
+    peer = torch.optim.lr_scheduler.StepLR(optimizer, 3)
+    wrapped = optimizer.step
+    Scheduler(optimizer, RATE)
+    assert optimizer.step is wrapped
+    _update(optimizer)
+    peer.step()  # warns, and so fails, if it does not see that the optimizer made its step
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copied_and_unpickled_it_goes_on(clone) -> None:
+    whole = _drive(optimizer := _sgd(), Scheduler(optimizer, RECIPE), 12)
+    optimizer = _sgd()
+    scheduler = Scheduler(optimizer, RECIPE)
+    begun = _drive(optimizer, scheduler, 5)
+    other_optimizer, other = clone((optimizer, scheduler))
+    assert begun + _drive(other_optimizer, other, 7) == whole
+    assert scheduler.last_epoch == 5
+    assert begun + _drive(optimizer, scheduler, 7) == whole
+
+
+def _momenta(optimizer):
+    return [group["momentum"] for group in optimizer.param_groups]
+
+
+@pytest.mark.filterwarnings("ignore:.*epoch parameter.*:UserWarning")
+def test_after_torch_s_own_warmup_it_starts_from_its_step_0() -> None:
+    """The warmup uses the user's rate and momentum, not what the later part has written."""
+    peers = torch.optim.lr_scheduler
+    optimizer = torch.optim.SGD([_parameter()], lr=0.5, momentum=0.7, weight_decay=0.3)
+    recipe = RECIPE.replace(weight_decay=Constant(value=0.01))
+    parts = [peers.LinearLR(optimizer, start_factor=0.1, total_iters=5)]
+    ours = Scheduler(optimizer, recipe)
+    chained = peers.SequentialLR(optimizer, [*parts, ours], milestones=[5])
+    used = []
+    for _ in range(12):
+        group = optimizer.param_groups[0]
+        used.append((group["lr"], group["momentum"], group["weight_decay"]))
+        _update(optimizer)
+        chained.step()
+    warmup = [(0.5 * (0.1 + 0.9 * k / 5), 0.7, 0.3) for k in range(5)]
+    due = [(RATE(k), MOMENTUM(k), 0.01) for k in range(7)]
+    assert used == [pytest.approx(row) for row in warmup + due]
+    assert optimizer.param_groups[0]["initial_lr"] == 0.5
+
+
+@pytest.mark.filterwarnings("ignore:.*epoch parameter.*:UserWarning")
+def test_two_of_them_in_a_sequence_and_the_user_s_settings_before_both() -> None:
+    peers = torch.optim.lr_scheduler
+    optimizer = _sgd(momentum=0.7)
+    later = RECIPE.replace(lr=Constant(value=0.25), momentum=Constant(value=0.4))
+    parts = [
+        peers.ConstantLR(optimizer, factor=1.0),
+        Scheduler(optimizer, RECIPE),
+        Scheduler(optimizer, later),
+    ]
+    chained = peers.SequentialLR(optimizer, parts, milestones=[2, 5])
+    used = []
+    for _ in range(7):
+        used.append((optimizer.param_groups[0]["lr"], *_momenta(optimizer)))
+        _update(optimizer)
+        chained.step()
+    due = [(0.5, 0.7)] * 2 + [(RATE(k), MOMENTUM(k)) for k in range(3)] + [(0.25, 0.4)] * 2
+    assert used == [pytest.approx(row) for row in due]
+
+
+def test_as_the_first_of_a_sequence_it_begins_at_once() -> None:
+    peers = torch.optim.lr_scheduler
+    optimizer = _sgd()
+    first = Scheduler(optimizer, RATE)
+    chained = peers.SequentialLR(
+        optimizer, [first, peers.ExponentialLR(optimizer, 0.5)], milestones=[6]
+    )
+    assert _drive(optimizer, chained, 6) == [RATE(k) for k in range(6)]
+
+
+def test_a_second_scheduler_knows_the_ratios_that_the_optimizer_was_made_with() -> None:
+    """Although the first has set all weight decays to zero by now."""
+    groups = [{"params": [_parameter()]}, {"params": [_parameter()], "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=0.5, weight_decay=0.2)
+    recipe = Recipe(lr=RATE, weight_decay=Constant(value=0.0), total_steps=8)
+    Scheduler(optimizer, recipe)
+    Scheduler(optimizer, recipe.replace(weight_decay=Constant(value=0.1)))
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
+
+
+def test_beta2_stays_the_user_s_even_when_changed_on_the_way() -> None:
+    optimizer = torch.optim.Adam([_parameter()], lr=0.5, betas=(0.9, 0.99))
+    scheduler = Scheduler(optimizer, RECIPE)
+    _drive(optimizer, scheduler, 2)
+    optimizer.param_groups[0]["betas"] = (0.5, 0.98)
+    _drive(optimizer, scheduler, 1)
+    assert optimizer.param_groups[0]["betas"] == (MOMENTUM(3), 0.98)
+
+
+@pytest.mark.parametrize("epoch", [-1, 1.5, 2**63, "3"])
+def test_going_to_what_is_not_a_step_is_refused(epoch) -> None:
+    scheduler = Scheduler(_sgd(), RATE)
+    with pytest.raises(SpecError, match="epoch must be"):
+        scheduler.step(epoch)
+    assert scheduler.last_epoch == 0
+
+
+def test_going_to_a_step_and_on_from_there() -> None:
+    optimizer = _sgd()
+    scheduler = Scheduler(optimizer, RATE)
+    for step in (5000, 3, 10**9, 4095):
+        scheduler.step(step)
+        assert _drive(optimizer, scheduler, 3) == [RATE(step + k) for k in range(3)]
+        assert scheduler.last_epoch == step + 3
+
+
+def test_groups_of_one_ratio_share_what_is_evaluated() -> None:
+    groups = [{"params": [_parameter()], "lr": 0.5 if i % 2 else 0.1} for i in range(100)]
+    optimizer = torch.optim.SGD(groups, momentum=0.9)
+    scheduler = Scheduler(optimizer, RECIPE)
+    lists = {id(values) for columns in scheduler._columns for _, values in columns}
+    assert len(lists) == 3  # two rates, one momentum
+    _update(optimizer)
+    scheduler.step()
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert rates == [pytest.approx(RATE(1) * (1.0 if i % 2 else 0.2)) for i in range(100)]
+
+
+@pytest.mark.parametrize("capturable", [False, True])
+def test_tensor_betas_and_rates_stay_the_same_objects(capturable) -> None:
+    betas = (torch.tensor(0.9), torch.tensor(0.999)) if capturable else (0.9, 0.999)
+    optimizer = torch.optim.Adam(
+        [_parameter()], lr=torch.tensor(0.5), betas=betas, foreach=False, capturable=capturable
+    )
+    group = optimizer.param_groups[0]
+    rate, beta1 = group["lr"], group["betas"][0]
+    scheduler = Scheduler(optimizer, RECIPE)
+    for _ in range(6):  # by hand: capturable optimizers only make updates on an accelerator
+        scheduler._updated[0] = True
+        scheduler.step()
+    assert group["lr"] is rate
+    assert float(rate) == pytest.approx(RATE(6))
+    assert (group["betas"][0] is beta1) == capturable
+    assert float(group["betas"][0]) == pytest.approx(MOMENTUM(6))

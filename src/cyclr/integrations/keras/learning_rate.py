@@ -97,6 +97,8 @@ class _KerasNamespace:
     """``keras.ops`` under array-API names, for TensorFlow: array_api_compat does not know it."""
 
     where = staticmethod(ops.where)
+    sin = staticmethod(ops.sin)
+    exp = staticmethod(ops.exp)
     take = staticmethod(ops.take)
     astype = staticmethod(ops.cast)
 
@@ -130,4 +132,3 @@ class _TensorFlowOperations(ArrayOperations):
     def __init__(self) -> None:
         self._xp, self._float, self._device = _KerasNamespace, "float64", None
         self._top = int(np.iinfo(np.int64).max)
-        self.cos, self.exp = ops.cos, ops.exp

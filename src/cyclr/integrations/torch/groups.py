@@ -8,15 +8,16 @@ import torch
 from torch.optim.optimizer import Optimizer
 
 
-def set_value(group: dict[str, Any], key: str, value: Any) -> None:
-    """Set a group's value, in place where it is a tensor: captured optimizers keep a reference."""
-    current = group[key]
+def set_value(group: dict[str, Any], key: str, value: float) -> None:
+    """Set a group's value (of ``betas``, the first).
+
+    Tensors are filled in place, because captured and compiled optimizers keep a reference.
+    """
+    current, *rest = group[key] if key == "betas" else (group[key],)
     if isinstance(current, torch.Tensor):
         current.fill_(value)
-    elif key == "betas" and isinstance(current[0], torch.Tensor):
-        current[0].fill_(value[0])
     else:
-        group[key] = value
+        group[key] = (value, *rest) if key == "betas" else value
 
 
 def is_tensor(group: dict[str, Any], key: str) -> bool:
@@ -25,16 +26,25 @@ def is_tensor(group: dict[str, Any], key: str) -> bool:
     return isinstance(value, torch.Tensor)
 
 
-def ratios(optimizer: Optimizer, key: str) -> list[float]:
-    """Divide each group's value by the largest; 1 for all if they have none or it is zero.
+def remember(group: dict[str, Any], key: str) -> None:
+    """Keep what a group was made with beside the value, as torch does with ``initial_lr``."""
+    value = group[key]
+    if isinstance(value, torch.Tensor):
+        value = value.clone()
+    elif key == "betas":
+        value = tuple(beta.clone() if isinstance(beta, torch.Tensor) else beta for beta in value)
+    group.setdefault(f"initial_{key}", value)
 
-    For the rate, what counts is the one the optimizer was made with, not what a scheduler has
-    since made of it.
-    """
-    values = [
-        float(group.get("initial_lr", group["lr"]) if key == "lr" else group.get(key, 0.0))
-        for group in optimizer.param_groups
-    ]
+
+def original(group: dict[str, Any], key: str) -> float:
+    """Give what a group was made with (of ``betas``, the first), whatever became of it since."""
+    value = group.get(f"initial_{key}", group.get(key, 0.0))
+    return float((value[0] if key == "betas" else value) or 0.0)
+
+
+def ratios(optimizer: Optimizer, key: str) -> list[float]:
+    """Divide each group's original value by the largest; 1 for all if they have none or it is 0."""
+    values = [original(group, key) for group in optimizer.param_groups]
     largest = max(values)
     return [value / largest for value in values] if largest > 0 else [1.0] * len(values)
 

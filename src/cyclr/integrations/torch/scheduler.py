@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +12,14 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import SpecError, StateError, complaint
-from cyclr.integrations.torch.groups import is_tensor, ratios, set_value
+from cyclr.integrations.driver import as_recipe
+from cyclr.integrations.torch.groups import is_tensor, original, ratios, remember, set_value
 from cyclr.recipe import Recipe
+from cyclr.schedules.fields import Constraint
 from cyclr.schedules.spec import Schedule
 
-_BLOCK_BITS = 10
-_BLOCK = 1 << _BLOCK_BITS
-_MASK = _BLOCK - 1
+_BLOCK = 1 << 12  # steps evaluated at once
+_COUNT = Constraint(kind="integer", ge=0, lt=2**63 - _BLOCK)
 
 Plan = Schedule | Recipe
 
@@ -40,6 +40,10 @@ class Scheduler(LRScheduler):
     without. To give groups schedules of their own, pass a sequence, one entry per group.
 
     Rates that are tensors are filled in place, so captured and compiled optimizers see them.
+
+    What the optimizer was made with is kept in its groups under torch's prefix, as ``initial_lr``,
+    ``initial_momentum`` (or ``initial_betas``) and ``initial_weight_decay``. As a later part of a
+    ``SequentialLR``, the scheduler leaves all settings as they were until its own turn comes.
 
     Attributes:
         recipes: The recipe of each parameter group.
@@ -68,41 +72,110 @@ class Scheduler(LRScheduler):
         self._decay_factors = (
             ratios(optimizer, "weight_decay") if shared else [1.0] * len(self.recipes)
         )
-        self._cells: list[_Cell] = []
-        self._block = -1
-        self._plain_groups = -1
-        self._updated = True  # the first call, from the base class, sets update 0's values
-        optimizer.register_step_post_hook(_note_update(weakref.ref(self)))
+        for i, (group, recipe) in enumerate(zip(optimizer.param_groups, self.recipes, strict=True)):
+            for key, _, _ in self._settings(i, recipe, group):
+                remember(group, key)
+        # What groups are to have over the current block of steps, and where in the block we are.
+        self._columns: list[list[tuple[str, list[float]]]] = []
+        self._start, self._row = -_BLOCK, _BLOCK - 1
+        # What step() may set in its short way: up to which row, numbers by key, and beta1.
+        self._plain_rows = 0
+        self._plain: list[tuple[str, list[float]]] = []
+        self._beta1: list[float] = []
+        self._updated = [False]
+        wrapped = not hasattr(optimizer.step, "__func__")
         super().__init__(optimizer)
+        if not wrapped and not hasattr(optimizer.step, "__func__"):
+            # The base class wraps the optimizer's step to see that it was called. The hook below
+            # knows that an update was made, so the wrapper, paid in every update, goes again.
+            # (Looking into the optimizer's __dict__ instead would slow down all its attributes.)
+            del optimizer.step
+        self._listen()
+
+    def _listen(self) -> None:
+        """Have the optimizer tell of its updates, without keeping this scheduler alive."""
+        updated = self._updated
+
+        def note(_optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+            updated[0] = True
+
+        def note_unless_skipped(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+            # A GradScaler calls these even for an update to be skipped, and says so in a tensor.
+            found_inf = getattr(optimizer, "found_inf", None)
+            if found_inf is None or not bool(found_inf):
+                updated[0] = True
+
+        scales = getattr(self.optimizer, "_step_supports_amp_scaling", False)  # fused ones do
+        self.optimizer.register_step_post_hook(note_unless_skipped if scales else note)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Listen again: copied and unpickled optimizers have lost their hooks."""
+        self.__dict__.update(state)
+        self._listen()
+
+    @property
+    def last_epoch(self) -> int:
+        """The count of updates made, which is the step whose values are set; torch has the name."""
+        return self._start + self._row
+
+    @last_epoch.setter
+    def last_epoch(self, value: int) -> None:
+        self._row = value - self._start
+        self._plain_rows = 0
+        if value < 0:
+            # A SequentialLR undoes the first step of its parts like this; it resets rates itself.
+            for group, columns in zip(self.optimizer.param_groups, self._columns, strict=False):
+                for key, _ in columns:
+                    if key != "lr":
+                        set_value(group, key, original(group, key))
+
+    def _initial_step(self) -> None:
+        """Set update 0's values: the base class calls this, and a SequentialLR does once more."""
+        self._step_count = 1  # Accelerate adds to it
+        self._go(0)
+
+    def _update_lr(self, epoch: int | None = None) -> None:
+        """Answer a SequentialLR, which calls this when the scheduler's turn comes."""
+        self.step(epoch)
 
     def step(self, epoch: int | None = None) -> None:
         """Set the values for the next update, if the last one has happened.
 
         Args:
-            epoch: Go to this step instead, whatever has happened; counted from 0.
+            epoch: Go to this step instead, whatever has happened; an int, counted from 0.
+
+        Raises:
+            SpecError: ``epoch`` is not a step.
         """
         if epoch is not None:
-            self.last_epoch = epoch
-        elif self._updated:
-            self.last_epoch += 1
-        else:
+            self._go(_COUNT.check("epoch", epoch))
             return
-        self._updated = False
-        # Training calls this millions of times: the usual case is written out here.
-        step = self.last_epoch
+        updated = self._updated
+        if not updated[0]:
+            return
+        updated[0] = False
+        self._row = row = self._row + 1
         groups = self.optimizer.param_groups
-        if step >> _BLOCK_BITS == self._block and len(groups) == self._plain_groups:
-            row = step & _MASK
-            for index, key, values in self._cells:
-                groups[index][key] = values[row]
-        else:
+        if row >= self._plain_rows or len(groups) != 1:
             self._apply()
+            return
+        # Training comes here millions of times: the usual case, one group of numbers.
+        group = groups[0]
+        for key, values in self._plain:
+            group[key] = values[row]
+        if self._beta1:
+            group["betas"] = (self._beta1[row], *group["betas"][1:])
+
+    def _go(self, position: int) -> None:
+        """Set the values of any step, as if no update had been made since."""
+        self._row = position - self._start
+        self._updated[0] = False
+        self._apply()
 
     def get_lr(self) -> list[float | torch.Tensor]:
         """Give the rates for the next update, one per parameter group."""
-        self._fill(self.last_epoch >> _BLOCK_BITS)
-        row = self.last_epoch & _MASK
-        return [cell.values[row] for cell in self._cells if cell.key == "lr"]
+        self._fill()
+        return [dict(columns)["lr"][self._row] for columns in self._columns]
 
     def get_last_lr(self) -> list[float | torch.Tensor]:
         """Give the rates that the optimizer has now, one per parameter group, as copies."""
@@ -136,10 +209,7 @@ class Scheduler(LRScheduler):
                 f"the state was saved under another plan: {saved} instead of {mine}; make the "
                 "Scheduler with that plan, or with allow_change=True to go on under the new one"
             )
-        self.last_epoch = int(state_dict["last_epoch"])
-        self._updated = False
-        self._block = -1  # loading the optimizer's state may have made its rates tensors
-        self._apply()
+        self._go(int(state_dict["last_epoch"]))
 
     def _apply(self) -> None:
         """Write the values due into the optimizer's groups, whatever their form."""
@@ -149,68 +219,56 @@ class Scheduler(LRScheduler):
                 f"the optimizer has {len(groups)} parameter groups and had {len(self.recipes)} "
                 "when the Scheduler was made; make a new Scheduler after add_param_group"
             )
-        self._fill(self.last_epoch >> _BLOCK_BITS)
-        row = self.last_epoch & _MASK
-        for group, key, values in self._cells:
-            set_value(groups[group], key, values[row])
-
-    def _fill(self, block: int) -> None:
-        """Evaluate a block of steps at once: an array costs little more than a number does."""
-        if block == self._block:
-            return
-        groups = self.optimizer.param_groups
-        steps = np.arange(block << _BLOCK_BITS, (block + 1) << _BLOCK_BITS)
-        self._cells = [
-            _Cell(index, key, values)
-            for index, recipe in enumerate(self.recipes)
-            for key, values in self._settings(index, recipe, groups[index], steps)
-        ]
+        self._fill()
+        for group, columns in zip(groups, self._columns, strict=True):
+            for key, values in columns:
+                set_value(group, key, values[self._row])
         # Tensors are filled in place, which the short way through step() cannot do.
-        tensors = any(is_tensor(groups[cell.group], cell.key) for cell in self._cells)
-        self._plain_groups = -1 if tensors else len(groups)
-        self._block = block
+        tensors = any(is_tensor(groups[0], key) for key, _ in self._columns[0])
+        self._plain_rows = 0 if tensors or len(groups) > 1 else _BLOCK
+        self._plain = [column for column in self._columns[0] if column[0] != "betas"]
+        self._beta1 = dict(self._columns[0]).get("betas", [])
+
+    def _fill(self) -> None:
+        """Evaluate a block of steps at once: an array costs little more than a number does."""
+        if 0 <= self._row < _BLOCK and self._start >= 0:
+            return
+        position = self._start + self._row
+        self._row = position % _BLOCK
+        self._start = position - self._row
+        steps = np.arange(self._start, self._start + _BLOCK)
+        known: dict[tuple[Schedule, float], list[float]] = {}  # groups share what they can
+        self._columns = [
+            [
+                (key, _values(schedule, factor, steps, known))
+                for key, schedule, factor in self._settings(index, recipe, group)
+            ]
+            for index, (recipe, group) in enumerate(
+                zip(self.recipes, self.optimizer.param_groups, strict=True)
+            )
+        ]
 
     def _settings(
-        self, index: int, recipe: Recipe, group: dict[str, Any], steps: npt.NDArray[np.int64]
-    ) -> Iterator[tuple[str, list[Any]]]:
-        """List what one group is to have at each of the steps, by the group's own keys."""
-        yield "lr", _values(recipe.lr, steps, self._lr_factors[index])
+        self, index: int, recipe: Recipe, group: dict[str, Any]
+    ) -> Iterator[tuple[str, Schedule, float]]:
+        """List what one group follows, by the group's own keys, and by what factor."""
+        yield "lr", recipe.lr, self._lr_factors[index]
         if recipe.weight_decay is not None:
-            decay = _values(recipe.weight_decay, steps, self._decay_factors[index])
-            yield "weight_decay", decay
+            yield "weight_decay", recipe.weight_decay, self._decay_factors[index]
         if recipe.momentum is not None:
-            momentum = _values(recipe.momentum, steps)
-            if "betas" in group:
-                rest = group["betas"][1:]
-                yield "betas", [(beta1, *rest) for beta1 in momentum]
-            else:
-                yield "momentum", momentum
+            yield "betas" if "betas" in group else "momentum", recipe.momentum, 1.0
 
 
-class _Cell(NamedTuple):
-    """One setting of one group over the current block of steps."""
-
-    group: int
-    key: str
-    values: list[Any]
-
-
-def _values(schedule: Schedule, steps: npt.NDArray[np.int64], factor: float = 1.0) -> list[float]:
-    values: list[float] = (np.asarray(schedule(steps), dtype=np.float64) * factor).tolist()
-    return values
-
-
-def _note_update(scheduler: weakref.ref[Scheduler]) -> Callable[..., None]:
-    """Make the hook that tells a scheduler of an update, without keeping the scheduler alive."""
-
-    def note(optimizer: Optimizer, *_: Any) -> None:
-        target = scheduler()
-        # Fused optimizers are called even for an update to be skipped, and told so in a tensor.
-        found_inf = getattr(optimizer, "found_inf", None)
-        if target is not None and (found_inf is None or not bool(found_inf)):
-            target._updated = True
-
-    return note
+def _values(
+    schedule: Schedule,
+    factor: float,
+    steps: npt.NDArray[np.int64],
+    known: dict[tuple[Schedule, float], list[float]],
+) -> list[float]:
+    if (schedule, factor) not in known:
+        values = np.asarray(schedule(steps), dtype=np.float64) * factor
+        known[schedule, factor] = values.tolist()
+    return known[schedule, factor]
 
 
 def _recipes(optimizer: Optimizer, plan: Any) -> list[Recipe]:
@@ -220,7 +278,7 @@ def _recipes(optimizer: Optimizer, plan: Any) -> list[Recipe]:
     if len(plans) != len(groups):
         constraint = f"one schedule or recipe, or {len(groups)}: one per parameter group"
         raise SpecError(complaint("plan", constraint, plan, "match the optimizer's groups"))
-    recipes = [_recipe(entry) for entry in plans]
+    recipes = [as_recipe(entry) for entry in plans]
     for i, (group, recipe) in enumerate(zip(groups, recipes, strict=True)):
         name = type(optimizer).__name__
         if recipe.momentum is not None and not {"momentum", "betas"} & set(group):
@@ -235,17 +293,6 @@ def _recipes(optimizer: Optimizer, plan: Any) -> list[Recipe]:
                 "with recipe.replace(weight_decay=None)"
             )
     return recipes
-
-
-def _recipe(entry: Any) -> Recipe:
-    if isinstance(entry, Recipe):
-        return entry
-    if isinstance(entry, Schedule):
-        # The length is only needed where training must end; the scheduler itself never ends.
-        return Recipe(lr=entry, total_steps=entry.total_steps or 1)
-    raise SpecError(
-        complaint("plan", "a cyclr schedule or Recipe", entry, "try Triangular(...) or plan(...)")
-    )
 
 
 def _essence(data: dict[str, Any]) -> dict[str, Any]:
