@@ -17,7 +17,7 @@ from cyclr.integrations.torch import range_test
 from cyclr.rangetest import RangeRecord, RangeTest
 from cyclr.recipe import Recipe, plan
 from cyclr.training import Run, RunFolder, fit, make_loader
-from cyclr.training.loop import default_metrics, evaluate
+from cyclr.training.evaluation import default_metrics, evaluate
 
 
 @dataclass(frozen=True, kw_only=True)
