@@ -132,12 +132,10 @@ def main(folder: Path, kills: int, seed: int) -> None:
     chance = random.Random(seed)
     _, status = os.waitpid(live(folder / "whole", progress), 0)
     assert status == 0
-    moments = [
-        kill_at_random(folder / "cut", progress, n % 3 == 0, chance) for n in range(kills)
-    ]
+    moments = [kill_at_random(folder / "cut", progress, n % 3 == 0, chance) for n in range(kills)]
     _, status = os.waitpid(live(folder / "cut", progress), 0)
     assert status == 0
-    print(json.dumps(moments))
+    sys.stdout.write(json.dumps(moments) + "\n")
 
 
 if __name__ == "__main__":

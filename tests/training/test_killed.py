@@ -97,6 +97,8 @@ def test_the_summary_is_the_same_and_nothing_is_left_over(killed: tuple[Path, li
     whole, cut = (json.loads((folder / run / "run.json").read_text()) for run in ("whole", "cut"))
     assert whole.pop("folder") != cut.pop("folder")
     assert cut == whole
-    kept = [sorted(p.name for p in (folder / run / "checkpoints").iterdir()) for run in ("whole", "cut")]
+    kept = [
+        sorted(p.name for p in (folder / run / "checkpoints").iterdir()) for run in ("whole", "cut")
+    ]
     assert kept[0] == kept[1]
     assert all(name.startswith("step-") for name in kept[1])

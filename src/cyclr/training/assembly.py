@@ -87,9 +87,9 @@ def assemble(
         raise InputError("ema_decay and snapshots need whole models; leave them out with FSDP")
     ema = None
     if settings.ema_decay is not None:
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
-        ema = (average, model)
-    trained = torch.compile(prepared) if settings.compile else prepared
+        update: Any = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call] # torch's own
+        ema = (AveragedModel(model, multi_avg_fn=update), model)
+    trained: Any = torch.compile(prepared) if settings.compile else prepared
     probes = None
     if settings.probe_every is not None:
         together = processes if spread else None
@@ -149,4 +149,3 @@ def _evaluator(
         return found
 
     return run
-

@@ -91,7 +91,12 @@ def save_checkpoint(
     """
     target = folder / f"step-{step:08d}"
     partial = folder / f".{target.name}.partial"
-    facts = {"cyclr_checkpoint": _FORMAT, "run": run, "step": step, "cycle_end": cycle_end}
+    facts: dict[str, Any] = {
+        "cyclr_checkpoint": _FORMAT,
+        "run": run,
+        "step": step,
+        "cycle_end": cycle_end,
+    }
     facts |= {"stopping_point": stopping_point, "log_bytes": log_bytes, "metrics": dict(metrics)}
     try:
         shutil.rmtree(partial, ignore_errors=True)

@@ -95,7 +95,7 @@ class Judge:
         except InputError as error:
             return Decision(kind="go-on", why=f"{why}; {error}", recipe=recipe)
         self._cycles = 0
-        return Decision(kind="lower", why=f"{why}; both bounds are divided by 10", recipe=changed)
+        return Decision(kind="lower", why=why, recipe=changed)
 
     def _score(self, metrics: Mapping[str, float]) -> float | None:
         name = self.monitored(metrics)
@@ -221,9 +221,7 @@ def _follow(
     if isinstance(schedule, Chain) and schedule.starts and schedule.starts[-1] < step:
         last = schedule.schedules[-1]
     if isinstance(last, Opposite):
-        below = last.replace(
-            schedule=lowered, bottom=last.bottom / _FACTOR, top=last.top / _FACTOR
-        )
+        below = last.replace(schedule=lowered, bottom=last.bottom / _FACTOR, top=last.top / _FACTOR)
         before, _, _ = _in_force(schedule, step)
         return Chain(schedules=(*before, below), boundaries=(*_starts(schedule, step), step))
     if getattr(schedule, "schedule", None) == old:

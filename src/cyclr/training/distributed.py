@@ -106,7 +106,7 @@ class Processes:
             return
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         flat = self.mean(torch.cat([gradient.flatten() for gradient in gradients]))
-        parts = flat.split([gradient.numel() for gradient in gradients])
+        parts: Sequence[torch.Tensor] = torch.split(flat, [g.numel() for g in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
@@ -145,7 +145,7 @@ class Processes:
         return values
 
     def _compare(self, pair: Any) -> None:
-        """Make sure once that all were given the same batch: different ones would train on a mix."""
+        """Make sure once that all were given the same batch, and do not train on a mix."""
         self._compared = True
         _, targets = pair
         seen = _first_tensor(targets).double().flatten()

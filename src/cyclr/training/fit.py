@@ -45,6 +45,7 @@ def fit(
     trackers: Sequence[str] = (),
     on_step: Callable[[Step], None] | None = None,
     on_stopping_point: Callable[[int, Mapping[str, float]], None] | None = None,
+    on_recipe: Callable[[Recipe], None] | None = None,
     on_remark: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> Run:
@@ -53,8 +54,8 @@ def fit(
     At every stopping point (each cycle's end, and the end) the model is evaluated and, with a
     folder, a checkpoint is written. Training is in place: afterwards ``model`` is trained.
 
-    A run that was cut off, by whatever, is gone on with by the same call and ``resume=True``: model,
-    optimizer and data are to be built as they were. What comes out is bit-identical to a run that
+    A run that was cut off, by whatever, is gone on with by the same call and ``resume=True``;
+    model, optimizer and data are to be built as they were. What comes out is bit-identical to a run that
     was never cut off, on the same machine and number of processes.
 
     Ctrl-C and SIGTERM let the update in progress end, write a checkpoint and raise
@@ -80,7 +81,9 @@ def fit(
         trackers: Names of Accelerate's trackers, such as ``"tensorboard"``; needs a folder.
         on_step: Called with ``{"step": k, "loss": …, "lr": …}`` for every update, a few steps late.
         on_stopping_point: Called with the count of updates and the metrics.
-        on_remark: Called with a sentence about what a resumption found; by default a warning.
+        on_recipe: Called with the recipe at the start, and whenever a decision changes it.
+        on_remark: Called with a sentence about a decision, or about what a resumption found; by
+            default the latter is a warning.
         **settings: The fields of :class:`~cyclr.training.Settings`.
 
     Raises:
@@ -118,6 +121,8 @@ def fit(
         optimizer=optimizer,
         on_step=on_step if main else None,
         on_stopping_point=on_stopping_point if main else None,
+        on_recipe=on_recipe if main else None,
+        tell=_ignore if on_remark is None else on_remark,
     )
     loop = assemble(work, how, accelerator, keeper, StopRequest())
     with keeper, loop.stop, tracking(accelerator, trackers, place) as start:
@@ -175,6 +180,10 @@ def _home(folder: Any, *, resume: bool) -> RunFolder | None:
 
 def _warn(remark: str) -> None:
     warnings.warn(remark, stacklevel=3)
+
+
+def _ignore(_: str) -> None:
+    """Say nothing of a decision: the log and the run's summary have it."""
 
 
 def _summary(loop: Loop, keeper: FolderKeeper, place: Path | None) -> Run:

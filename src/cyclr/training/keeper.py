@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import TrainingError
+from cyclr.recipe import Recipe
 from cyclr.training.checkpoints import prune, save_checkpoint
 from cyclr.training.loop import Loop
 from cyclr.training.run import Run, RunFolder
@@ -16,6 +17,12 @@ from cyclr.training.state import gather, weights
 
 Step = Mapping[str, Any]
 Track = Callable[[Mapping[str, Any], int], None]
+
+_DECISIONS = {
+    "lower": "both bounds are divided by 10, the stepsize is halved",
+    "stop": "training stops here",
+    "go-on": "training goes on as planned",
+}
 
 
 class FolderKeeper:
@@ -31,6 +38,8 @@ class FolderKeeper:
         optimizer: Its optimizer.
         on_step: Called with the line of every update.
         on_stopping_point: Called with the count of updates and the metrics.
+        on_recipe: Called with the recipe at the start and whenever it changes.
+        tell: Called with remarks.
 
     Attributes:
         track: Called with a step's values and the step, for trackers; None for none.
@@ -48,10 +57,13 @@ class FolderKeeper:
         optimizer: Optimizer,
         on_step: Callable[[Step], None] | None,
         on_stopping_point: Callable[[int, Mapping[str, float]], None] | None,
+        on_recipe: Callable[[Recipe], None] | None,
+        tell: Callable[[str], None],
     ) -> None:
         self._home, self._kept = home, kept
         self._model, self._optimizer = model, optimizer
         self._on_step, self._on_stopping_point = on_step, on_stopping_point
+        self._on_recipe, self._tell = on_recipe, tell
         self.track: Track | None = None
         self.decisions: list[dict[str, Any]] = []
         self.extensions = 0
@@ -83,6 +95,12 @@ class FolderKeeper:
         self.decisions.append(decision)
         if self._home is not None:
             self._home.log(decision)
+            self._tell(f"step {step:,}: {why}; {_DECISIONS[kind]}")
+
+    def follows(self, recipe: Recipe) -> None:
+        """Take note of the recipe that is followed from here on."""
+        if self._on_recipe is not None:
+            self._on_recipe(recipe)
 
     def checkpoint(self, loop: Loop, *, cycle_end: bool, stopping_point: bool) -> None:
         """Keep the state, and remove checkpoints that are no longer needed."""

@@ -43,6 +43,9 @@ class Keeper(Protocol):
     def decided(self, step: int, kind: str, why: str) -> None:
         """Take a decision."""
 
+    def follows(self, recipe: Recipe) -> None:
+        """Take note of the recipe that is followed from here on."""
+
     def checkpoint(self, loop: Loop, *, cycle_end: bool, stopping_point: bool) -> None:
         """Keep the state; called on every process."""
 
@@ -214,11 +217,9 @@ class Loop:
 
     def _next_pause(self) -> int:
         """Say after how many updates to pause next."""
-        points = [self.step + self._look_every, self._next_stop()]
-        for every in (self.settings.validate_every, self.settings.checkpoint_every):
-            if every is not None:
-                points.append((self.step // every + 1) * every)
-        return min(points)
+        regular = (self.settings.validate_every, self.settings.checkpoint_every)
+        multiples = [(self.step // every + 1) * every for every in regular if every is not None]
+        return min(self.step + self._look_every, self._next_stop(), *multiples)
 
     def _next_stop(self) -> int:
         return next((s for s in self._ordered_stops if s > self.step), self.recipe.total_steps)
@@ -246,6 +247,7 @@ class Loop:
         self._ordered_stops = recipe.stopping_points
         self._stops = set(self._ordered_stops)
         self._cycle_ends = set(recipe.lr.cycle_ends(recipe.total_steps))
+        self.keeper.follows(recipe)
 
     def _look(self) -> None:
         """Read the pending losses off the device, report them, and stop if one is not finite."""

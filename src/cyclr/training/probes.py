@@ -24,8 +24,8 @@ class Probes:
         optimal_lr_mean ← 0.1 · optimal_lr + 0.9 · optimal_lr_mean,   0.1 at first
 
     The sums go over all trainable parameters, not over buffers. On a quadratic loss with the same
-    curvature h in all directions, under plain gradient descent, ``optimal_lr`` is 1/h, the rate that
-    reaches the minimum in one step. Momentum, weight decay and batch noise blur it.
+    curvature h in all directions, under plain gradient descent, ``optimal_lr`` is 1/h, the rate
+    that reaches the minimum in one step. Momentum, weight decay and batch noise blur it.
 
     Args:
         parameters: The parameters to watch; those without gradients are left out.

@@ -12,14 +12,16 @@ import torch
 def random_state() -> dict[str, Any]:
     """Take the state of every global generator, fit for ``torch.load(weights_only=True)``."""
     version, words, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()
+    kind: Any
+    keys: Any
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     state: dict[str, Any] = {
         "python": [version, torch.tensor(words, dtype=torch.int64), gauss],
-        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],  # type: ignore[union-attr] # the legacy form is a tuple
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()  # type: ignore[no-untyped-call] # torch's own
+        state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 
 
@@ -32,4 +34,4 @@ def set_random_state(state: dict[str, Any]) -> None:
     np.random.set_state(legacy)
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])  # type: ignore[no-untyped-call] # torch's own
+        torch.cuda.set_rng_state_all(state["cuda"])

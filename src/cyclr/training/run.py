@@ -180,8 +180,8 @@ class RunFolder:
             folder.identity = saved["identity"]
         except (InputError, KeyError, TypeError) as error:
             raise CheckpointError(
-                f"{path} is not the folder of a run that can be gone on with ({error}); if training "
-                "had not begun there, start it anew in another folder"
+                f"{path} is not the folder of a run that can be gone on with ({error}); if "
+                "training had not begun there, start it anew in another folder"
             ) from error
         for name, value in facts.items():
             if name in saved and saved[name] != value:

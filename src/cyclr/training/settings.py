@@ -34,8 +34,9 @@ class Settings:
             for only those.
         probe_every: Steps between probes, ≥ 3; None for none.
         split_batches: Whether several processes split each batch. Otherwise each is given its own.
-        checkpoint_every: Steps between checkpoints besides those at the stopping points, ≥ 1.
-        checkpoint_minutes: Minutes between them, > 0.
+        checkpoint_every: Steps between checkpoints besides those at the stopping points, ≥ 1; None
+            for none.
+        checkpoint_minutes: Minutes between them, > 0; None for no such limit.
         keep: How many checkpoints to keep besides the best and the last cycle end's, ≥ 1.
         snapshots: Whether to keep the checkpoint of every cycle's end.
     """
@@ -50,10 +51,10 @@ class Settings:
     plateau_cycles: int = 3
     monitor: str | None = None
     validate_every: int | None = None
-    probe_every: int | None = None
+    probe_every: int | None = 20
     split_batches: bool = True
     checkpoint_every: int | None = None
-    checkpoint_minutes: float | None = None
+    checkpoint_minutes: float | None = 10.0
     keep: int = 3
     snapshots: bool = False
 

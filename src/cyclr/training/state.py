@@ -66,7 +66,10 @@ def gather(loop: Loop, model: nn.Module, optimizer: Optimizer) -> dict[str, Any]
 
 def weights(model: nn.Module) -> nn.Module | dict[str, torch.Tensor]:
     """Give what to save of a model; a sharded one is put together, on every process."""
-    return get_model_state_dict(model, options=_WHOLE) if sharded(model) else model
+    if not sharded(model):
+        return model
+    named: dict[str, Any] = get_model_state_dict(model, options=_WHOLE)
+    return named
 
 
 def restore(
@@ -122,7 +125,8 @@ def _restore_parameters(
     path = checkpoint.path / "model.safetensors"
     try:
         if sharded(model):
-            set_model_state_dict(model, read_weights(path), options=_WHOLE)
+            named: dict[str, Any] = {**read_weights(path)}
+            set_model_state_dict(model, named, options=_WHOLE)
             set_optimizer_state_dict(
                 model, optimizer, optim_state_dict=state["optimizer"], options=_WHOLE
             )
