@@ -55,8 +55,8 @@ def fit(
     folder, a checkpoint is written. Training is in place: afterwards ``model`` is trained.
 
     A run that was cut off, by whatever, is gone on with by the same call and ``resume=True``;
-    model, optimizer and data are to be built as they were. What comes out is bit-identical to a run that
-    was never cut off, on the same machine and number of processes.
+    model, optimizer and data are to be built as they were. What comes out is bit-identical to a run
+    that was never cut off, on the same machine and number of processes.
 
     Ctrl-C and SIGTERM let the update in progress end, write a checkpoint and raise
     :class:`~cyclr.errors.Interrupted`. A second Ctrl-C interrupts at once.
