@@ -7,10 +7,14 @@
     │   ├── SpecError                    a schedule's or recipe's field
     │   ├── RecordError                  a record, or a file that should be one
     │   ├── TaskError                    a task that cannot be found or built
-    │   └── DataError                    data that cannot be read, or is empty
+    │   ├── DataError                    data that cannot be read, or is empty
+    │   └── CheckpointError              a checkpoint that is damaged, foreign or does not fit
     ├── StateError (RuntimeError)        calls in an order that has no meaning
     ├── TrainingError (RuntimeError)     the work itself failed: exit code 1
     └── MissingExtraError (ImportError)  an optional dependency is not installed: exit code 2
+
+    KeyboardInterrupt
+    └── Interrupted                      training was told to stop, and did: exit code 128 + signal
 
 A message says where, which constraint, which value, and what to do about it.
 """
@@ -42,6 +46,10 @@ class DataError(InputError):
     """Data cannot be read, or holds nothing to train on."""
 
 
+class CheckpointError(InputError):
+    """A checkpoint, or the run it belongs to, cannot be gone on from."""
+
+
 class StateError(CyclrError, RuntimeError):
     """A call came in an order that has no meaning, such as telling before asking."""
 
@@ -57,6 +65,19 @@ class MissingExtraError(CyclrError, ImportError):
         super().__init__(
             f"{caller} needs {package}, which is not installed; run: pip install 'cyclr[{extra}]'"
         )
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was told to stop by a signal; it finished its update and kept what it had.
+
+    Attributes:
+        signal: The signal's number.
+        step: Updates made.
+    """
+
+    def __init__(self, message: str, *, signal: int, step: int) -> None:
+        super().__init__(message)
+        self.signal, self.step = signal, step
 
 
 _LONGEST = 120  # characters of a value in a message: the rest would bury the sentence

@@ -15,7 +15,7 @@ from cyclr import OneCycle, Opposite, Recipe, Triangular
 from cyclr.errors import DataError, InputError, SpecError, TrainingError
 from cyclr.experiments.data import digits
 from cyclr.training import RunFolder, fit, make_loader
-from cyclr.training.loop import accuracy, evaluate
+from cyclr.training.evaluation import accuracy, evaluate
 from cyclr.training.run import read_metrics
 
 LOSS = nn.functional.cross_entropy

@@ -1,9 +1,8 @@
-"""``cyclr fit``: find, plan, train, stop at the end of a cycle."""
+"""``cyclr fit``: find, plan, train, stop at the end of a cycle; and go on with a run."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,29 +12,33 @@ from cyclr.cli.options import (
     AsJson,
     DataDir,
     Epochs,
-    Seed,
-    TaskName,
     check_choice,
-    print_json,
-    print_pairs,
     progress,
-    reading_pairs,
     say,
     watch_sweep,
 )
-from cyclr.cli.plan import recipe_pairs
+from cyclr.cli.watching import Watch, report
 from cyclr.errors import InputError
 from cyclr.rangetest.rules import RULES
 from cyclr.recipe import POLICIES, Recipe
 from cyclr.recipe import plan as make_plan
 
 if TYPE_CHECKING:
+    from cyclr.cli.request import Request
     from cyclr.experiments.pipeline import Parts
     from cyclr.training import Run
 
 
 def fit(
-    task: TaskName,
+    task: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TASK",
+            help="digits, fashion-mnist, cifar10, or your own: module:function, file.py:function. "
+            "With --resume, by default what the run was begun with.",
+            show_default=False,
+        ),
+    ] = None,
     data_dir: DataDir = None,
     epochs: Epochs = None,
     policy: Annotated[
@@ -57,48 +60,156 @@ def fit(
             help="Length of the range test; by default a tenth of the budget, from 60 to 100.",
         ),
     ] = None,
-    seed: Seed = 0,
-    precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Seed of everything random; 0 by default.")
+    ] = None,
     out: Annotated[
         str | None, typer.Option("--out", metavar="FOLDER", help="The run's folder; must be new.")
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option("--resume", metavar="RUN", help="Go on with this run from its checkpoint."),
+    ] = None,
+    extend: Annotated[
+        int | None,
+        typer.Option("--extend", min=1, help="Add so many cycles to the finished run of --resume."),
+    ] = None,
+    on_plateau: Annotated[
+        str | None,
+        typer.Option(
+            help="When a cycle brings no gain: lower the bounds (the default), stop, or go-on "
+            "(the default with --recipe)."
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="no (the default), bf16 or fp16.", show_default=False)
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(min=1, help="Batches per update; 1 by default.")
+    ] = None,
+    max_grad_norm: Annotated[
+        float | None, typer.Option(help="Clip the gradient's norm to this.")
+    ] = None,
+    ema: Annotated[
+        float | None, typer.Option("--ema", help="Keep an average of the weights with this decay.")
+    ] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Image channels last in memory.")
+    ] = False,
+    validate_every: Annotated[
+        str | None,
+        typer.Option(help='Evaluate between cycle ends too: every "1ep", or 500 steps.'),
+    ] = None,
+    checkpoint_every: Annotated[
+        str | None,
+        typer.Option(help='Besides cycle ends: 500 steps, "1ep" or "10min" (the default).'),
+    ] = None,
+    keep: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many checkpoints to keep besides the best; 3 by default."),
+    ] = None,
+    snapshots: Annotated[
+        bool,
+        typer.Option("--snapshots", help="Keep every cycle end's model; measure them together."),
+    ] = False,
+    probe_every: Annotated[
+        int | None,
+        typer.Option(min=0, help="Steps between probes; 20 by default, 0 for none."),
+    ] = None,
+    tracker: Annotated[
+        list[str] | None, typer.Option(help="Log to tensorboard, or another of Accelerate's.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Range test, plan, training: ends at the end of a cycle and keeps the run in a folder."""
-    from cyclr.experiments.pipeline import build, train
-    from cyclr.experiments.tasks import load_task
-    from cyclr.report.plots import check_picture, range_figure, run_figure, save
-    from cyclr.training import RunFolder
-    from cyclr.training.fit import check_precision
+    from cyclr.cli.request import Request, check_conflicts, words
 
     check_choice("--policy", policy, POLICIES)
     check_choice("--rule", rule, [name for name in RULES if name != "accuracy"])
-    check_precision(precision)
+    planning = {"--epochs": epochs, "--policy": policy, "--rule": rule, "--steps": find_steps}
+    check_conflicts(planning, recipe=recipe, resume=resume, extend=extend, out=out, task=task)
+    given = {
+        "on_plateau": on_plateau,
+        "mixed_precision": precision,
+        "accumulate": accumulate,
+        "max_grad_norm": max_grad_norm,
+        "ema_decay": ema,
+        "compile": compiled or None,
+        "channels_last": channels_last or None,
+        "keep": keep,
+        "snapshots": snapshots or None,
+    }
+    request = Request.make(
+        task,
+        data_dir,
+        seed=seed,
+        given={name: value for name, value in given.items() if value is not None},
+        durations=words(validate_every, checkpoint_every, probe_every),
+        trackers=tracker or [],
+        resume=resume,
+        planned=recipe is None,
+    )
+    if resume is not None:
+        run, reading = _resume(request, recipe, extend), None
+    else:
+        plan = (epochs, policy, rule, find_steps)
+        run, reading = _begin(request, None if recipe is None else Recipe.load(recipe), out, *plan)
+    report(run, reading, as_json)
+
+
+def _begin(
+    request: Request,
+    given: Recipe | None,
+    out: str | None,
+    epochs: int | None,
+    policy: str | None,
+    rule: str | None,
+    find_steps: int | None,
+) -> tuple[Run, Any]:
+    """Find, plan and train into a new folder."""
+    from cyclr.experiments.pipeline import build, together
+    from cyclr.report.plots import check_picture, range_figure
+    from cyclr.training import RunFolder
+
     check_picture("plot.png")
-    if out is not None:
+    processes = together()
+    if out is not None and processes.main:
         RunFolder(out)
-    given = None if recipe is None else Recipe.load(recipe)
-    if given is not None and (epochs, policy, rule, find_steps) != (None, None, None, None):
-        raise InputError(
-            "--recipe says how long to train and how; leave out --epochs, --policy, --rule and "
-            "--steps, or leave out --recipe"
-        )
-    loaded = load_task(task, data_dir)
-    parts = build(loaded, seed=seed)
-    budget = (loaded.epochs if epochs is None else epochs) * parts.steps_per_epoch
-    folder = Path(_fresh(loaded.name) if out is None else out)
+    parts = build(request.load(), seed=request.seed)
+    settings = request.settings(parts)
+    per_epoch = max(1, parts.steps_per_epoch // settings.get("accumulate", 1))
+    budget = (parts.task.epochs if epochs is None else epochs) * per_epoch
+    folder = Path(processes.first_says(_fresh(parts.task.name) if out is None else out))
     record = reading = None
     if given is None:
         steps = min(100, max(60, budget // 10)) if find_steps is None else find_steps
-        record, reading = _find(parts, steps, rule)
-        given = make_plan(reading, total_steps=budget, policy=policy or "one_cycle")
+        record, reading = _find(parts, steps, rule, settings)
+        given = make_plan(
+            reading,
+            total_steps=budget,
+            policy=policy or "one_cycle",
+            steps_per_epoch=per_epoch,
+        )
         for line in given.notes:
             say(line)
-    run = _train(train, parts, given, folder, record, reading, precision)
-    if record is not None:
-        save(range_figure(record, reading), folder / "range_test.png")
-    save(run_figure(folder), folder / "plot.png")
-    _report(run, reading, as_json)
+    kept = {"record": record, "reading": None if reading is None else reading.to_dict()}
+    run = _train(request, parts, given, folder, settings, **kept)
+    if record is not None and processes.main:
+        _draw(range_figure(record, reading), folder / "range_test.png")
+    return run, reading
+
+
+def _resume(request: Request, recipe: str | None, extend: int | None) -> Run:
+    """Go on with a run in its folder."""
+    from cyclr.experiments.pipeline import build
+
+    folder = Path(request.folder)
+    given = Recipe.load(folder / "recipe.json" if recipe is None else recipe)
+    parts = build(request.load(), seed=request.seed)
+    return _train(
+        request, parts, given, folder, request.settings(parts), resume=True, extend=extend
+    )
 
 
 def _fresh(name: str) -> str:
@@ -108,11 +219,13 @@ def _fresh(name: str) -> str:
     return stem if not Path(stem).exists() else next(p for p in taken if not Path(p).exists())
 
 
-def _find(parts: Parts, steps: int, rule: str | None) -> tuple[Any, Any]:
+def _find(parts: Parts, steps: int, rule: str | None, settings: dict[str, Any]) -> tuple[Any, Any]:
     from cyclr.experiments.pipeline import find
 
+    names = ("accumulate", "max_grad_norm", "mixed_precision")
+    options = {name: settings[name] for name in names if name in settings}
     with progress("range test", steps) as update:
-        record = find(parts, steps=steps, on_step=watch_sweep(update))
+        record = find(parts, steps=steps, on_step=watch_sweep(update), **options)
     reading = record.read(rule)
     say(
         f"range test: {record.outcome.value} after {len(record)} steps; "
@@ -122,58 +235,42 @@ def _find(parts: Parts, steps: int, rule: str | None) -> tuple[Any, Any]:
 
 
 def _train(
-    train: Any,
+    request: Request,
     parts: Parts,
     recipe: Recipe,
     folder: Path,
-    record: Any,
-    reading: Any,
-    precision: str,
+    settings: dict[str, Any],
+    **options: Any,
 ) -> Run:
-    points = recipe.stopping_points
-    kept: list[int] = []
+    """Train with progress on stderr, and draw the run."""
+    from cyclr.experiments.pipeline import together, train
+    from cyclr.report.plots import run_figure
 
     with progress("training", recipe.total_steps) as update:
-
-        def on_step(line: Mapping[str, Any]) -> None:
-            stop = next(point for point in points if point > line["step"])
-            text = f"lr {line['lr']:.2e} loss {line['loss']:.4g} cycle ends at {stop}"
-            update(line["step"] + 1, text)
-
-        def on_stopping_point(step: int, metrics: Mapping[str, float]) -> None:
-            kept.append(step)
-            found = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-            say(f"step {step:,}: {found or 'no validation data'}")
-
-        try:
-            run: Run = train(
-                parts,
-                recipe,
-                folder=folder,
-                record=record,
-                reading=None if reading is None else reading.to_dict(),
-                mixed_precision=precision,
-                on_step=on_step,
-                on_stopping_point=on_stopping_point,
-            )
-        except KeyboardInterrupt:
-            last = f"the last checkpoint is of step {kept[-1]:,}" if kept else "no checkpoint yet"
-            say(f"training interrupted; {folder} keeps what there is, {last}")
-            raise
+        watch = Watch(update)
+        run: Run = train(
+            parts,
+            recipe,
+            folder=folder,
+            source=request.source,
+            trackers=request.trackers,
+            on_step=watch.step,
+            on_stopping_point=watch.stopping_point,
+            on_recipe=watch.recipe,
+            on_remark=say,
+            **settings,
+            **options,
+        )
+    if together().main:
+        _draw(run_figure(folder), folder / "plot.png")
     return run
 
 
-def _report(run: Run, reading: Any, as_json: bool) -> None:
-    if as_json:
-        found = None if reading is None else reading.to_dict()
-        print_json({**run.to_dict(), "reading": found, "recipe": run.recipe.to_dict()})
-        return
-    print_pairs(
-        {
-            **({} if reading is None else reading_pairs(reading)),
-            **recipe_pairs(run.recipe),
-            "ended": run.outcome,
-            **{name: f"{value:.4f}" for name, value in run.metrics.items()},
-            "folder": str(run.folder),
-        }
-    )
+def _draw(figure: Any, path: Path) -> None:
+    """Save a picture; what has been trained is not lost on a full disk for want of one."""
+    from cyclr.report.plots import save
+
+    try:
+        save(figure, path)
+    except InputError as error:
+        say(str(error))

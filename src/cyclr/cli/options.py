@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cyclr.errors import CyclrError, InputError
+from cyclr import jsonfile
+from cyclr.errors import CyclrError, InputError, Interrupted
 from cyclr.rangetest import RangeTest, Reading
 from cyclr.schedules.fields import Constraint
 
@@ -43,13 +45,21 @@ Steps = Annotated[
 ]
 
 
+def is_main() -> bool:
+    """Whether this is the one of several processes (torchrun, accelerate launch) that talks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def print_json(data: Any) -> None:
     """Print data as JSON on stdout."""
-    typer.echo(json.dumps(data, indent=2))
+    if is_main():
+        typer.echo(json.dumps(jsonfile.plain(data), indent=2))
 
 
 def print_pairs(pairs: Mapping[str, str]) -> None:
     """Print names and values in two columns on stdout."""
+    if not is_main():
+        return
     width = max(map(len, pairs))
     for name, value in pairs.items():
         typer.echo(f"{name.ljust(width)}  {value}")
@@ -57,7 +67,8 @@ def print_pairs(pairs: Mapping[str, str]) -> None:
 
 def say(text: str) -> None:
     """Tell the user something on stderr."""
-    typer.echo(text, err=True)
+    if is_main():
+        typer.echo(text, err=True)
 
 
 def reading_pairs(reading: Reading) -> dict[str, str]:
@@ -117,6 +128,9 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+        except Interrupted as stopped:
+            say(f"cyclr: {stopped}")
+            raise typer.Exit(128 + stopped.signal) from None
         except KeyboardInterrupt:
             say("cyclr: stopped with Ctrl-C")
             raise typer.Exit(130) from None
@@ -132,9 +146,16 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+_REDRAW = 0.1  # seconds: drawing for every update would cost more than a small update does
+
+
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Any]:
-    """Show a progress bar on stderr; yields ``update(done, text, total=None)``."""
+    """Show a progress bar on stderr; yields ``update(done, text, total=None)``.
+
+    The text may be a function that makes it: it is called only when the bar is drawn. The total is
+    only given when it has changed.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -151,12 +172,20 @@ def progress(label: str, total: int) -> Iterator[Any]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
         console=Console(stderr=True),
+        disable=not is_main(),
     )
     task = bar.add_task(label, total=total, text="")
+    planned, drawn = total, 0.0
 
-    def update(done: int, text: str, total: int | None = None) -> None:
+    def update(done: int, text: str | Callable[[], str], total: int | None = None) -> None:
+        nonlocal drawn
+        now = time.monotonic()
+        if now - drawn < _REDRAW and done < (total or planned):
+            return
+        drawn = now
         bar.start()  # with the first step: what is refused before it gets its sentence alone
-        bar.update(task, completed=done, text=text, total=total)
+        shown = text if isinstance(text, str) else text()
+        bar.update(task, completed=done, text=shown, total=total or planned)
 
     try:
         yield update

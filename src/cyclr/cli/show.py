@@ -1,4 +1,4 @@
-"""``cyclr show``: draw a schedule or a recipe."""
+"""``cyclr show``: draw schedules or recipes, a run, or a range test's record."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 from cyclr import jsonfile
+from cyclr.cli.looking import is_record, show_record, show_run
 from cyclr.cli.options import AsJson, Plot, check_plot, print_json, say
 from cyclr.errors import InputError
 from cyclr.recipe import Recipe
@@ -22,7 +23,8 @@ def show(
         list[str],
         typer.Argument(
             metavar="SPEC…",
-            help="JSON or TOML files of schedules or recipes, or JSON itself; several to compare.",
+            help="JSON or TOML files of schedules or recipes, or JSON itself, several to compare; "
+            "or one run's folder, or one range test's record.json.",
         ),
     ],
     steps: Annotated[
@@ -38,8 +40,12 @@ def show(
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a schedule: in the terminal, as a picture, or its values as JSON."""
+    """Draw schedules, a run or a range test: in the terminal, as a picture, or as JSON."""
     check_plot(plot)
+    if len(specs) == 1 and (Path(specs[0]).is_dir() or is_record(specs[0])):
+        shown = show_run if Path(specs[0]).is_dir() else show_record
+        shown(specs[0], plot, as_json=as_json)
+        return
     units = Units(steps_per_epoch=steps_per_epoch, total_steps=total_steps or steps)
     loaded = [_load(spec, units) for spec in specs]
     lengths = [length for _, length in loaded if length is not None]

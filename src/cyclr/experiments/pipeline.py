@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import set_seed
 
 from cyclr.errors import InputError, TaskError, TrainingError
 from cyclr.experiments.task import Task
 from cyclr.integrations.torch import range_test
+from cyclr.integrations.torch.batches import pair, to_device
 from cyclr.rangetest import RangeRecord, RangeTest
 from cyclr.recipe import Recipe, plan
 from cyclr.training import Run, RunFolder, fit, make_loader
-from cyclr.training.loop import default_metrics, evaluate
+from cyclr.training.distributed import Processes
+from cyclr.training.evaluation import default_metrics, evaluate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,11 @@ def build(task: Task, *, seed: int = 0, batch_size: int | None = None) -> Parts:
     )
 
 
+def together() -> Processes:
+    """Give the processes that torchrun or ``accelerate launch`` started; mostly this one alone."""
+    return Processes(PartialState())
+
+
 def find(
     parts: Parts,
     *,
@@ -84,9 +92,14 @@ def find(
     steps: int | None = None,
     repeats: int = 1,
     validate: bool = False,
+    accumulate: int = 1,
+    max_grad_norm: float | None = None,
+    mixed_precision: str = "no",
     on_step: Callable[[RangeTest], None] | None = None,
 ) -> RangeRecord:
     """Run a range test on a task's parts; they are left as they were.
+
+    Several processes, as torchrun starts them, share each batch and come to the same record.
 
     Args:
         parts: From :func:`build`.
@@ -94,6 +107,9 @@ def find(
         steps: Without a sweep, how many steps lead from 1e-7 to 10.
         repeats: How often to sweep, ≥ 1.
         validate: Measure the validation metrics along the way (slower; Smith's figure).
+        accumulate: Micro-batches per update, ≥ 1, as the training will have.
+        max_grad_norm: Clip the gradient's norm to this, > 0, as the training will.
+        mixed_precision: As the training will have.
         on_step: Called after every update.
 
     Raises:
@@ -102,23 +118,51 @@ def find(
     """
     if validate and parts.validation is None:
         raise TaskError(f"task {parts.task.name!r} has no validation data to validate on")
-    record = range_test(
-        parts.model,
-        parts.optimizer,
-        parts.batches,
-        parts.task.loss_fn,
-        sweep=sweep,
-        steps=steps,
-        repeats=repeats,
-        validate=_measure(parts) if validate else None,
-        on_step=on_step,
-    )
+    options: dict[str, Any] = {"sweep": sweep, "steps": steps, "repeats": repeats}
+    options["on_step"] = on_step
+    options["validate"] = _measure(parts) if validate else None
+    processes = together()
+    if processes.count > 1:
+        if accumulate != 1 or mixed_precision != "no":
+            raise InputError(
+                "the range test of several processes takes whole batches in full precision; run "
+                "cyclr find in one process, and train with --recipe"
+            )
+        step = _shared_step(processes, parts.task.loss_fn, max_grad_norm)
+        record = range_test(parts.model, parts.optimizer, parts.batches, train_step=step, **options)
+    else:
+        options |= {"accumulate": accumulate, "max_grad_norm": max_grad_norm}
+        options["autocast"] = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed_precision)
+        options["scaler"] = torch.amp.GradScaler() if mixed_precision == "fp16" else None
+        record = range_test(
+            parts.model, parts.optimizer, parts.batches, parts.task.loss_fn, **options
+        )
     if not math.isfinite(record.loss[0]):
         raise TrainingError(
             f"the loss is {record.loss[0]} from the first step, at a rate of {record.lr[0]:g}; "
             "no rate can mend that: check the model, the inputs and the loss function"
         )
     return record
+
+
+def _shared_step(
+    processes: Processes, loss_fn: Callable[[Any, Any], Any], max_grad_norm: float | None
+) -> Callable[[Any, Any, Any], Any]:
+    """Make one update of a range test that several processes run together."""
+
+    def step(model: Any, optimizer: Any, batch: Any) -> Any:
+        optimizer.zero_grad()
+        part, weight = processes.share(pair(batch, remedy="make the loader give pairs"))
+        inputs, targets = to_device(part, next(model.parameters()).device)
+        loss = loss_fn(model(inputs), targets) * weight
+        loss.backward()
+        processes.average_gradients(model)
+        if max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
+        optimizer.step()
+        return processes.mean(loss.detach())
+
+    return step
 
 
 def _measure(parts: Parts) -> Callable[[Any], Mapping[str, float]]:
@@ -134,6 +178,8 @@ def train(
     folder: str | os.PathLike[str] | None = None,
     record: RangeRecord | None = None,
     reading: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    source: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Run:
     """Train a task's parts by a recipe, in a run folder that also keeps how it came about.
@@ -141,14 +187,23 @@ def train(
     Args:
         parts: From :func:`build`; its model is trained in place.
         recipe: What to run.
-        folder: Where to keep the run; must not exist yet. None to keep nothing.
+        folder: Where to keep the run; must not exist yet, unless it is resumed. None to keep
+            nothing.
         record: The range test's record, to be kept with the run.
         reading: What was read off it, as plain data.
+        resume: Go on with the run in the folder; see :func:`cyclr.training.fit`.
+        source: How the task was found, to be kept with the run.
         **options: Passed to :func:`cyclr.training.fit`.
+
+    Raises:
+        CheckpointError: The run to go on with was of another task or seed.
     """
-    home = None
-    if folder is not None:
-        facts = {"task": parts.task.name, "seed": parts.seed}
+    home: Any = folder
+    facts: dict[str, Any] = {"task": parts.task.name, "seed": parts.seed}
+    if folder is not None and resume:
+        home = RunFolder.existing(folder, **facts)
+    elif folder is not None and together().main:
+        facts |= {} if source is None else {"source": dict(source)}
         home = RunFolder(folder, record=record, reading=reading, **facts)
     return fit(
         parts.model,
@@ -159,6 +214,7 @@ def train(
         validation=parts.validation,
         metrics=parts.task.metrics,
         folder=home,
+        resume=resume,
         **options,
     )
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cyclr.errors import InputError
 from cyclr.extras import require
 from cyclr.rangetest import RangeRecord, Reading
-from cyclr.recipe import Recipe
 from cyclr.schedules import LinearSweep, Schedule
 from cyclr.schedules.draw import drawn_steps
 
+if TYPE_CHECKING:
+    from cyclr.report.runs import Curves as RunCurves
+
 _LOSS, _METRIC, _RATE, _BAND = "#4269d0", "#e8590c", "#3b7d4f", "#ffd8a8"
-_POINTS = 2000
 
 
 def _figure(rows: int, *, height: float, shares: Sequence[float] | None = None) -> tuple[Any, Any]:
@@ -142,44 +143,65 @@ def schedule_figure(curves: Mapping[str, Mapping[str, Schedule]], *, steps: int)
 
 
 def run_figure(folder: str | os.PathLike[str]) -> Any:
-    """Draw a run: the loss, the evaluations and the rate against steps, stopping points marked.
+    """Draw a run: loss, evaluations, rate and probes against steps, stopping points marked.
 
     Args:
-        folder: The run's folder.
+        folder: The run's folder, of a finished or an unfinished run.
 
     Returns:
         A Matplotlib figure.
 
     Raises:
         RecordError: The folder is not a run's.
-        SpecError: Its recipe is damaged.
     """
-    from cyclr.training.run import read_metrics  # brings torch, which the other pictures can spare
+    from cyclr.report.runs import Curves  # brings torch, which the other pictures can spare
 
-    lines = read_metrics(folder)
-    recipe = Recipe.load(Path(folder) / "recipe.json")
-    trained = [line for line in lines if "loss" in line]
-    stops = [line for line in lines if line.get("stopping_point")]
-    figure, (top, bottom) = _figure(2, height=5.6, shares=(2, 1))
-    step, loss = [line["step"] for line in trained], [line["loss"] for line in trained]
-    top.plot(step, loss, color=_LOSS, alpha=0.35, linewidth=0.8, label="training loss")
-    width = max(1, len(loss) // 50)
-    if len(loss) > 2 * width:
-        smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
-        middle = step[width // 2 :][: len(smooth)]
-        top.plot(middle, smooth, color=_LOSS, label="training loss, averaged")
-    top.set_ylabel("loss", color=_LOSS)
-    if loss and min(loss) > 0:
-        top.set_yscale("log")
-    _evaluations(top, stops)
-    top.legend(loc="upper right", fontsize=8)
-    at = np.arange(0, recipe.total_steps, max(1, recipe.total_steps // _POINTS))
-    bottom.plot(at, recipe.lr(at), color=_RATE)
-    bottom.set_ylabel("learning rate", color=_RATE)
-    bottom.set_xlabel("step")
-    for axes in (top, bottom):
-        axes.grid(alpha=0.25)
-        for point in recipe.stopping_points:
-            axes.axvline(point, color="grey", ls="--", lw=0.8)
-    top.set_title("dashed: stopping points", fontsize=9)
+    curves = Curves.read(folder)
+    probed = bool(curves.probes)
+    rows, shares = (4, (3, 1.4, 1.4, 1.4)) if probed else (2, (2, 1))
+    figure, axes = _figure(rows, height=9.5 if probed else 5.6, shares=shares)
+    _training(axes[0], curves)
+    axes[1].plot(*curves.series("lr"), color=_RATE, label="used")
+    axes[1].set_ylabel("learning rate", color=_RATE)
+    if probed:
+        _probes(axes[2], axes[3], curves)
+    axes[-1].set_xlabel("step")
+    for row in axes:
+        row.grid(alpha=0.25)
+        for point in curves.ends:
+            row.axvline(point, color="grey", ls="--", lw=0.8)
+    axes[0].set_title("dashed: stopping points", fontsize=9)
     return figure
+
+
+def _training(axes: Any, curves: RunCurves) -> None:
+    """Draw the loss and what was measured."""
+    step, loss = curves.series("loss")
+    axes.plot(step, loss, color=_LOSS, alpha=0.35, linewidth=0.8, label="training loss")
+    middle, smooth = curves.smoothed("loss")
+    if len(smooth):
+        axes.plot(middle, smooth, color=_LOSS, label="training loss, averaged")
+    axes.set_ylabel("loss", color=_LOSS)
+    finite = loss[np.isfinite(loss)]
+    if finite.size and finite.min() > 0:
+        axes.set_yscale("log")
+    _evaluations(axes, curves.evaluations)
+    axes.legend(loc="upper right", fontsize=8)
+
+
+def _probes(rates: Any, norms: Any, curves: RunCurves) -> None:
+    """Draw the estimate of the optimal rate beside the rate, and the norms."""
+    step, found = curves.series("optimal_lr")
+    shown = np.isfinite(found) & (found > 0)
+    rates.plot(step[shown], found[shown], ".", color=_METRIC, alpha=0.4, ms=3, label="estimate")
+    rates.plot(*curves.series("optimal_lr_mean"), color=_METRIC, label="running mean")
+    rates.plot(*curves.series("lr"), color=_RATE, label="used")
+    rates.set_ylabel("optimal rate")
+    rates.legend(loc="upper right", fontsize=7)
+    norms.plot(*curves.series("grad_norm"), color=_LOSS)
+    norms.set_ylabel("gradient norm", color=_LOSS)
+    twin = norms.twinx()
+    twin.plot(*curves.series("update_ratio"), color=_METRIC, lw=0.8)
+    twin.set_ylabel("update / weight", color=_METRIC)
+    for axes in (rates, norms, twin):
+        axes.set_yscale("log")

@@ -18,6 +18,8 @@ def chart(
     x_max: int,
     width: int = 64,
     height: int = 10,
+    marks: Sequence[float] = (),
+    axis: tuple[str, str] | None = None,
 ) -> str:
     """Draw curves over the same steps: one chart below the other, several curves on each.
 
@@ -27,10 +29,23 @@ def chart(
         x_max: The last step, for the axis.
         width: Characters across, ≥ 16, labels included.
         height: Rows of each chart, ≥ 2.
+        marks: Steps to point at below the charts, such as cycle ends.
+        axis: What to write at the two ends of the axis; by default the steps.
     """
     blocks = [_one(name, members, width, height) for name, members in curves.items()]
-    axis = "0".rjust(_MARGIN + 1) + f"{x_max:,} steps".rjust(width - _MARGIN - 1)
-    return "\n".join([*blocks, axis])
+    first, last = ("0", f"{x_max:,} steps") if axis is None else axis
+    line = " " * _MARGIN + first + last.rjust(width - _MARGIN - len(first))
+    return "\n".join([*blocks, *_pointers(marks, x_max, width), line])
+
+
+def _pointers(marks: Sequence[float], x_max: int, width: int) -> list[str]:
+    """Draw a row of pointers at some steps."""
+    if not marks:
+        return []
+    row = [" "] * width
+    for mark in marks:
+        row[_MARGIN + round(mark / max(x_max, 1) * (width - _MARGIN - 1))] = "▲"
+    return ["".join(row).rstrip()]
 
 
 def _one(name: str, members: Mapping[str, Sequence[float]], width: int, height: int) -> str:

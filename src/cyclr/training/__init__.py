@@ -8,6 +8,7 @@ for _module in ("torch", "accelerate", "torchdata", "safetensors"):
 from cyclr.training.data import Batch, EpochBatches, InMemory, Pass, make_loader  # noqa: E402 -- after the check
 from cyclr.training.fit import fit  # noqa: E402
 from cyclr.training.run import Run, RunFolder  # noqa: E402
+from cyclr.training.settings import Settings  # noqa: E402
 
 __all__ = [
     "Batch",
@@ -16,6 +17,7 @@ __all__ = [
     "Pass",
     "Run",
     "RunFolder",
+    "Settings",
     "fit",
     "make_loader",
 ]

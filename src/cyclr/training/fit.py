@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import InputError, complaint
-from cyclr.integrations.torch import Scheduler
 from cyclr.recipe import Recipe
-from cyclr.schedules.fields import Constraint
-from cyclr.training.checkpoints import save_checkpoint
-from cyclr.training.loop import Loop, default_metrics, evaluate
+from cyclr.training.assembly import Work, assemble, make_accelerator
+from cyclr.training.keeper import FolderKeeper, Step
+from cyclr.training.loop import Loop
+from cyclr.training.resumption import begin, take_up, train
 from cyclr.training.run import Run, RunFolder
+from cyclr.training.settings import Settings
+from cyclr.training.signals import StopRequest
+from cyclr.training.snapshots import summarize
+from cyclr.training.tracking import check_trackers, tracking
 
-Step = Mapping[str, Any]
+COMPLETED = "completed: the recipe's last cycle has ended"
 
 
 def fit(
@@ -32,163 +38,182 @@ def fit(
     *,
     validation: Any = None,
     metrics: Mapping[str, Callable[[Any, Any], Any]] | None = None,
-    accumulate: int = 1,
-    max_grad_norm: float | None = None,
-    mixed_precision: str = "no",
     folder: RunFolder | str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    extend: int | None = None,
+    accelerator: Accelerator | None = None,
+    trackers: Sequence[str] = (),
     on_step: Callable[[Step], None] | None = None,
     on_stopping_point: Callable[[int, Mapping[str, float]], None] | None = None,
+    on_recipe: Callable[[Recipe], None] | None = None,
+    on_remark: Callable[[str], None] | None = None,
+    **settings: Any,
 ) -> Run:
     """Train a model for exactly the steps of a recipe, which end where a cycle ends.
 
     At every stopping point (each cycle's end, and the end) the model is evaluated and, with a
     folder, a checkpoint is written. Training is in place: afterwards ``model`` is trained.
 
+    A run that was cut off, by whatever, is gone on with by the same call and ``resume=True``;
+    model, optimizer and data are to be built as they were. What comes out is bit-identical to a run
+    that was never cut off, on the same machine and number of processes.
+
+    Ctrl-C and SIGTERM let the update in progress end, write a checkpoint and raise
+    :class:`~cyclr.errors.Interrupted`. A second Ctrl-C interrupts at once.
+
     Args:
         model: A module with parameters.
         optimizer: Its optimizer; rate, momentum and weight decay are set by the recipe.
-        batches: A re-iterable of ``(inputs, targets)`` pairs of tensors, one pass an epoch.
-        loss_fn: ``loss_fn(model(inputs), targets)`` gives a scalar tensor.
+        batches: A re-iterable of ``(inputs, targets)`` pairs of tensors, one pass an epoch. Several
+            processes each take their part of every batch.
+        loss_fn: ``loss_fn(model(inputs), targets)`` gives a scalar tensor, a mean over the batch.
         recipe: What to run; see :func:`~cyclr.recipe.plan`.
         validation: A re-iterable like batches, evaluated at the stopping points; None for none.
         metrics: ``metric(outputs, targets)`` by name; ``{"accuracy": …}`` when targets are whole
             numbers and this is None.
-        accumulate: Micro-batches per update, ≥ 1.
-        max_grad_norm: Clip the gradient's norm to this, > 0; None for no clipping.
-        mixed_precision: ``"no"``, ``"fp16"`` or ``"bf16"``.
-        folder: Where to keep the run, a folder that does not exist yet; None to keep nothing.
+        folder: Where to keep the run, a folder that does not exist yet; None to keep nothing. With
+            ``resume``, the folder of the run to go on with.
+        resume: Go on with the run in the folder, from its last good checkpoint, or from the
+            beginning if it has none yet. A run that has finished is given back as it is.
+        extend: Cycles to add to the finished run in the folder, ≥ 1; with ``resume``.
+        accelerator: An Accelerator of your own, such as one with an FSDP plugin; then precision and
+            accumulation are its own.
+        trackers: Names of Accelerate's trackers, such as ``"tensorboard"``; needs a folder.
         on_step: Called with ``{"step": k, "loss": …, "lr": …}`` for every update, a few steps late.
         on_stopping_point: Called with the count of updates and the metrics.
+        on_recipe: Called with the recipe at the start, and whenever a decision changes it.
+        on_remark: Called with a sentence about a decision, or about what a resumption found; by
+            default the latter is a warning.
+        **settings: The fields of :class:`~cyclr.training.Settings`.
 
     Raises:
         InputError: An argument breaks its constraint; nothing has been trained.
+        CheckpointError: There is no run to go on with, it was another task, recipe, seed or
+            setting, or its checkpoints are damaged; nothing has been changed.
         DataError: There is no batch.
         TrainingError: The loss became NaN or infinite, or a checkpoint could not be written.
+        Interrupted: A signal came.
     """
-    _check(model, recipe, accumulate, max_grad_norm, mixed_precision)
-    home = folder if isinstance(folder, RunFolder) or folder is None else RunFolder(folder)
-    accelerator = _accelerator(accumulate, mixed_precision)
-    # On the optimizer itself, not on Accelerate's wrapper: it counts the updates really made.
-    scheduler = Scheduler(optimizer, recipe)
-    prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
-    keeper = _Keeper(home, model, optimizer, scheduler, on_step, on_stopping_point)
-    loop = Loop(
-        accelerator=accelerator,
-        model=prepared,
-        optimizer=prepared_optimizer,
-        scheduler=scheduler,
+    how = _settings(settings, accelerator)
+    _check(model, recipe, folder, resume=resume, extend=extend)
+    place = folder.path if isinstance(folder, RunFolder) else folder
+    check_trackers(trackers, place)
+    work = Work(
+        model=model,
+        optimizer=optimizer,
         batches=batches,
         loss_fn=loss_fn,
         recipe=recipe,
-        max_grad_norm=max_grad_norm,
-        evaluate=_evaluator(prepared, validation, loss_fn, metrics),
-        on_step=keeper.step,
-        on_stopping_point=keeper.stopping_point,
+        validation=validation,
+        metrics=metrics,
     )
-    with keeper:
-        keeper.run = Run(
-            recipe=recipe,
-            metrics=loop.run(),
-            steps=recipe.total_steps,
-            outcome="completed: the recipe's last cycle has ended",
-            folder=None if home is None else home.path,
-        )
-    return keeper.run
+    accelerator = make_accelerator(how) if accelerator is None else accelerator
+    main = accelerator.is_main_process
+    home = _home(folder, resume=resume) if main or resume else None
+    if home is not None and resume:
+        done = take_up(home, work, how, extend, main=main)
+        if done is not None:
+            return done
+    keeper = FolderKeeper(
+        home if main else None,
+        kept=place is not None,
+        model=model,
+        optimizer=optimizer,
+        on_step=on_step if main else None,
+        on_stopping_point=on_stopping_point if main else None,
+        on_recipe=on_recipe if main else None,
+        tell=_ignore if on_remark is None else on_remark,
+    )
+    loop = assemble(work, how, accelerator, keeper, StopRequest())
+    with keeper, loop.stop, tracking(accelerator, trackers, place) as start:
+        begin(home, loop, keeper, work, _warn if on_remark is None else on_remark)
+        keeper.track = start(loop.step)
+        train(home, loop, keeper)
+        run = _summary(loop, keeper, None if place is None else Path(place))
+        if how.snapshots:
+            run = _with_snapshots(run, loop, work)
+        keeper.finish(run)
+    return run
 
 
-class _Keeper:
-    """Passes what happens on to the run folder and to the caller."""
-
-    def __init__(
-        self,
-        home: RunFolder | None,
-        model: nn.Module,
-        optimizer: Optimizer,
-        scheduler: Scheduler,
-        on_step: Callable[[Step], None] | None,
-        on_stopping_point: Callable[[int, Mapping[str, float]], None] | None,
-    ) -> None:
-        self._home, self._model, self._optimizer = home, model, optimizer
-        self._scheduler = scheduler
-        self._on_step, self._on_stopping_point = on_step, on_stopping_point
-        self.run: Run | None = None
-
-    def step(self, line: Step) -> None:
-        if self._home is not None:
-            self._home.log(line)
-        if self._on_step is not None:
-            self._on_step(line)
-
-    def stopping_point(self, step: int, metrics: dict[str, float]) -> None:
-        if self._home is not None:
-            self._home.log({"step": step, "stopping_point": True, **metrics})
-            self._home.flush()
-            save_checkpoint(
-                self._home.path / "checkpoints",
-                step=step,
-                model=self._model,
-                state={
-                    "optimizer": self._optimizer.state_dict(),
-                    "scheduler": self._scheduler.state_dict(),
-                },
-                metrics=metrics,
-            )
-        if self._on_stopping_point is not None:
-            self._on_stopping_point(step, metrics)
-
-    def __enter__(self) -> None:
-        if self._home is not None:
-            self._home.open(self._scheduler.recipes[0])
-
-    def __exit__(self, *_: object) -> None:
-        if self._home is not None:
-            self._home.close(self.run)
-
-
-def _accelerator(accumulate: int, mixed_precision: str) -> Accelerator:
-    shared = AcceleratorState._shared_state
-    if shared and shared.get("_mixed_precision") != mixed_precision:
-        # Accelerate fixes the precision for the life of a process; a second fit may want another.
-        AcceleratorState._reset_state()
-    return Accelerator(gradient_accumulation_steps=accumulate, mixed_precision=mixed_precision)
+def _settings(given: Mapping[str, Any], accelerator: Accelerator | None) -> Settings:
+    known = [field.name for field in dataclasses.fields(Settings)]
+    if unknown := sorted(set(given) - set(known)):
+        raise TypeError(f"fit() has no argument {unknown[0]!r}; its settings are {known}")
+    if accelerator is None:
+        return Settings(**given)
+    own = {
+        "accumulate": accelerator.gradient_accumulation_steps,
+        "mixed_precision": accelerator.mixed_precision,
+    }
+    for name, value in own.items():
+        if given.get(name, value) != value:
+            remedy = "set it in the Accelerator alone"
+            raise InputError(complaint(name, f"the accelerator's ({value})", given[name], remedy))
+    return Settings(**{**given, **own})
 
 
 def _check(
     model: nn.Module,
     recipe: object,
-    accumulate: int,
-    max_grad_norm: float | None,
-    mixed_precision: str,
+    folder: object,
+    *,
+    resume: bool,
+    extend: int | None,
 ) -> None:
     if not isinstance(recipe, Recipe):
         remedy = "make one with cyclr.plan(reading, …) or Recipe(lr=schedule, total_steps=…)"
         raise InputError(complaint("recipe", "a cyclr Recipe", recipe, remedy))
     if next(model.parameters(), None) is None:
         raise InputError("the model has no parameters, so there is nothing to train; pass another")
-    Constraint(kind="integer", ge=1).check("accumulate", accumulate)
-    Constraint(kind="real", gt=0, optional=True).check("max_grad_norm", max_grad_norm)
-    check_precision(mixed_precision)
+    if resume and folder is None:
+        raise InputError("resume goes on with a run in its folder; pass folder=… as well")
+    if extend is not None and not resume:
+        raise InputError("extend adds cycles to a run in its folder; pass resume=True as well")
 
 
-def check_precision(mixed_precision: str) -> None:
-    """Refuse a precision that does not exist, or not on this machine.
-
-    Raises:
-        InputError: It is not one of the three, or fp16 without a GPU.
-    """
-    options = ("no", "fp16", "bf16")
-    Constraint(kind="choice", options=options).check("mixed_precision", mixed_precision)
-    if mixed_precision == "fp16" and not torch.accelerator.is_available():
-        raise InputError("mixed_precision fp16 needs a GPU, and there is none; use bf16 or no")
+def _home(folder: Any, *, resume: bool) -> RunFolder | None:
+    if folder is None or isinstance(folder, RunFolder):
+        return folder
+    return RunFolder.existing(folder) if resume else RunFolder(folder)
 
 
-def _evaluator(
-    model: nn.Module,
-    validation: Any,
-    loss_fn: Callable[[Any, Any], torch.Tensor],
-    metrics: Mapping[str, Callable[[Any, Any], Any]] | None,
-) -> Callable[[], dict[str, float]] | None:
-    if validation is None:
-        return None
-    chosen = default_metrics(validation) if metrics is None else metrics
-    return lambda: evaluate(model, validation, loss_fn, chosen)
+def _warn(remark: str) -> None:
+    warnings.warn(remark, stacklevel=3)
+
+
+def _ignore(_: str) -> None:
+    """Say nothing of a decision: the log and the run's summary have it."""
+
+
+def _summary(loop: Loop, keeper: FolderKeeper, place: Path | None) -> Run:
+    ends = loop.recipe.lr.cycle_ends(loop.step)
+    return Run(
+        recipe=loop.recipe,
+        steps=loop.step,
+        outcome=f"stopped at a cycle's end: {loop.ended}" if loop.ended else COMPLETED,
+        metrics=dict(loop.metrics),
+        folder=place,
+        recommended=ends[-1] if ends else None,
+        best=loop.judge.best_step,
+        skipped=loop.skipped,
+        decisions=tuple(keeper.decisions),
+        extensions=keeper.extensions,
+    )
+
+
+def _with_snapshots(run: Run, loop: Loop, work: Work) -> Run:
+    """Measure what the cycle ends' models give together; one process does."""
+    if run.folder is None:
+        raise InputError("snapshots are kept in a run folder; pass folder=… as well")
+    found: dict[str, Any] = {}
+    if loop.processes.main and run.recommended is not None:
+        found = summarize(
+            run.folder,
+            work.model,
+            work.batches,
+            work.validation,
+            work.loss_fn,
+            work.chosen_metrics(),
+        )
+    return dataclasses.replace(run, snapshots=loop.processes.first_says(found))

@@ -2,175 +2,279 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from cyclr.errors import DataError, TrainingError
+from cyclr.errors import TrainingError
 from cyclr.integrations.torch import Scheduler
-from cyclr.integrations.torch.batches import pair, to_device
-from cyclr.integrations.torch.modes import evaluating
 from cyclr.recipe import Recipe
+from cyclr.training.curves import Curves
+from cyclr.training.decisions import Judge
+from cyclr.training.distributed import Processes
+from cyclr.training.probes import Probes
+from cyclr.training.settings import Settings
+from cyclr.training.signals import StopRequest
+from cyclr.training.stream import Stream
 
-_FORM = "make the loader give pairs"
 _LOOK_EVERY = 20  # steps between reads of the loss: each read waits for the device
+_LOOK_SECONDS = 1.0  # … and seconds, so that slow steps are seen and signals heard soon
+_MOST_SKIPS = 100  # in a row, after which mixed precision has clearly failed
+
+Update = tuple[int, torch.Tensor, dict[str, torch.Tensor] | None]
+
+
+class Keeper(Protocol):
+    """Who is told what happens, and keeps it."""
+
+    def step(self, line: Mapping[str, Any]) -> None:
+        """Take the line of an update."""
+
+    def evaluated(self, step: int, metrics: Mapping[str, float], *, stopping_point: bool) -> None:
+        """Take an evaluation."""
+
+    def decided(self, step: int, kind: str, why: str) -> None:
+        """Take a decision."""
+
+    def follows(self, recipe: Recipe) -> None:
+        """Take note of the recipe that is followed from here on."""
+
+    def checkpoint(self, loop: Loop, *, cycle_end: bool, stopping_point: bool) -> None:
+        """Keep the state; called on every process."""
 
 
 @dataclass(kw_only=True)
 class Loop:
-    """What the loop works with, already prepared by Accelerate.
+    """What the loop works with, already prepared by Accelerate, and how far it is.
 
     Attributes:
         accelerator: Devices, precision, accumulation.
+        processes: Who trains together.
         model: The prepared model.
         optimizer: The prepared optimizer.
-        scheduler: On the optimizer itself.
-        batches: Re-iterable training batches of ``(inputs, targets)``.
+        scheduler: On the optimizer itself; replaced when the recipe changes.
+        stream: Training batches without end.
         loss_fn: ``loss_fn(outputs, targets)``.
-        recipe: How many steps, and where the stopping points are.
-        max_grad_norm: Clip the gradient's norm to this; None for no clipping.
+        recipe: How many steps, and where the stopping points are. A decision may change it.
+        settings: How to train.
+        keeper: Is told what happens.
+        judge: Decides at cycle ends.
+        stop: Notes signals.
+        probes: Look at updates now and then; None for none.
+        ema: Moving average of the weights, and of which module; None for none.
         evaluate: Gives metrics of the model; None for no evaluation.
-        on_step: Called with ``{"step", "loss", "lr", …}`` of every update, in order.
-        on_stopping_point: Called with the count of updates and the metrics there.
+        step: Updates made so far.
+        skipped: Updates that mixed precision skipped.
+        metrics: The last evaluation.
+        ended: Why training stopped before the recipe's end; empty if it did not.
     """
 
     accelerator: Accelerator
+    processes: Processes
     model: nn.Module
     optimizer: Any
     scheduler: Scheduler
-    batches: Any
+    stream: Stream
     loss_fn: Callable[[Any, Any], torch.Tensor]
     recipe: Recipe
-    max_grad_norm: float | None = None
+    settings: Settings
+    keeper: Keeper
+    judge: Judge
+    stop: StopRequest
+    probes: Probes | None = None
+    ema: tuple[torch.optim.swa_utils.AveragedModel, nn.Module] | None = None
     evaluate: Callable[[], dict[str, float]] | None = None
-    on_step: Callable[[Mapping[str, Any]], None]
-    on_stopping_point: Callable[[int, dict[str, float]], None]
-    _pending: list[tuple[int, torch.Tensor]] = field(default_factory=list)
+    step: int = 0
+    skipped: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    ended: str = ""
+    _pending: list[Update] = field(default_factory=list)
+    _skipped_in_a_row: int = 0
+    _look_every: int = 1  # until it is known how long a step takes
+    _looked_at: tuple[int, float] = (0, 0.0)  # step and time
+    _kept_at: float = 0.0
 
-    def run(self) -> dict[str, float]:
-        """Train for the recipe's steps; give the metrics at the last stopping point.
+    def run(self) -> None:
+        """Train to the recipe's end, a decision to stop, or a signal.
 
         Raises:
             DataError: There is no batch.
-            TrainingError: The loss became NaN or infinite.
+            TrainingError: The loss became NaN or infinite, or mixed precision failed.
         """
-        stops = set(self.recipe.stopping_points)
-        metrics: dict[str, float] = {}
-        stream = self._stream()
-        micro_batches = self.accelerator.gradient_accumulation_steps
+        self.follow(self.recipe)
+        self._kept_at = time.monotonic()
+        self._looked_at = (self.step, self._kept_at)
         self.model.train()
-        for step in range(self.recipe.total_steps):
-            total = torch.zeros((), device=self.accelerator.device)
-            for _ in range(micro_batches):
-                inputs, targets = next(stream)
-                with self.accelerator.accumulate(self.model):
-                    with self.accelerator.autocast():
-                        loss = self.loss_fn(self.model(inputs), targets)
-                    self.accelerator.backward(loss)
-                    if self.accelerator.sync_gradients and self.max_grad_norm is not None:
-                        self.accelerator.clip_grad_norm_(
-                            self.model.parameters(), self.max_grad_norm
-                        )
-                    self.optimizer.step()
-                    self.optimizer.zero_grad()
-                total += loss.detach() / micro_batches
+        if self.settings.accumulate == 1:
+            with self.accelerator.accumulate(self.model):
+                pass  # an earlier training may have left Accelerate between two micro-batches
+        next_pause = self._next_pause()
+        alone = self.processes.count == 1
+        while self.step < self.recipe.total_steps and not self.ended:
+            probing = self.probes is not None and self.probes.due(self.step)
+            loss = self._forward_backward()
+            if probing:
+                self._probe()
+            if self.settings.max_grad_norm is not None:
+                self.accelerator.clip_grad_norm_(
+                    self.model.parameters(), self.settings.max_grad_norm
+                )
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            if self.optimizer.step_was_skipped:
+                self._skip()
+                continue
             self.scheduler.step()
-            self._pending.append((step, total))
-            done = step + 1
-            if len(self._pending) >= _LOOK_EVERY or done in stops:
-                self._look()
-            if done in stops:
-                metrics = {} if self.evaluate is None else self.evaluate()
-                self.on_stopping_point(done, metrics)
-        return metrics
+            if self.ema is not None:
+                average, model = self.ema
+                average.update_parameters(model)
+            found = self.probes.after() if probing and self.probes is not None else None
+            self._pending.append((self.step, loss, found))
+            self.step += 1
+            if self.step >= next_pause or (alone and self.stop.signal):
+                self._pause()
+                if self.stop.signal:
+                    return
+                next_pause = self._next_pause()
+
+    def _forward_backward(self) -> torch.Tensor:
+        """Add up the gradients of an update's micro-batches; give their mean loss."""
+        accelerator, micro_batches = self.accelerator, self.settings.accumulate
+        total: torch.Tensor | None = None
+        for _ in range(micro_batches):
+            inputs, targets, weight = next(self.stream)
+            with accelerator.accumulate(self.model) if micro_batches > 1 else _NOTHING:
+                with accelerator.autocast() if self._mixed else _NOTHING:
+                    loss = self.loss_fn(self.model(inputs), targets)
+                if weight != 1.0:
+                    loss = loss * weight
+                accelerator.backward(loss)
+            part = loss.detach()
+            total = part if total is None else total + part
+        assert total is not None
+        return total if micro_batches == 1 else total / micro_batches
+
+    @property
+    def _mixed(self) -> bool:
+        return self.settings.mixed_precision != "no"
+
+    def _probe(self) -> None:
+        assert self.probes is not None
+        scaler = self.accelerator.scaler
+        lr = self._curves.at(self.step)["lr"]
+        self.probes.before(self.step, lr, 1.0 if scaler is None else scaler.get_scale())
+
+    def _skip(self) -> None:
+        """Count an update that mixed precision skipped: it is none of the run's steps."""
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        if self.probes is not None:
+            self.probes.skip()
+        if self._skipped_in_a_row >= _MOST_SKIPS:
+            raise TrainingError(
+                f"mixed precision skipped {_MOST_SKIPS} updates in a row before step {self.step}: "
+                "the gradients are not finite at any scale; use bf16 or no, or lower max_lr"
+            )
+
+    def _pause(self) -> None:
+        """Look at the losses; evaluate, decide and keep where that is due; hear signals."""
+        self._look()
+        ending = self.step in self._stops
+        cycle_end = self.step in self._cycle_ends
+        best = False
+        every = self.settings.validate_every
+        if ending or (every is not None and self.step % every == 0):
+            self.metrics = {} if self.evaluate is None else self.evaluate()
+            best = self.judge.note(self.step, self.metrics)
+            self.keeper.evaluated(self.step, self.metrics, stopping_point=ending)
+        if cycle_end and self.step < self.recipe.total_steps:
+            self._decide()
+        every = self.settings.checkpoint_every
+        overdue = self._agree()
+        if ending or best or overdue or (every is not None and self.step % every == 0):
+            self.keeper.checkpoint(self, cycle_end=cycle_end, stopping_point=ending)
+            self._kept_at = time.monotonic()
+
+    def _agree(self) -> bool:
+        """Agree with the other processes on signals and on whether a checkpoint is overdue."""
+        now = time.monotonic()
+        minutes = self.settings.checkpoint_minutes
+        overdue = minutes is not None and now - self._kept_at >= 60 * minutes
+        steps, before = self.step - self._looked_at[0], self._looked_at[1]
+        signal, late, seconds = self.processes.largest(self.stop.signal, overdue, now - before)
+        self.stop.signal = int(signal)
+        per_step = max(seconds, 1e-9) / max(steps, 1)
+        self._look_every = max(1, min(_LOOK_EVERY, int(_LOOK_SECONDS / per_step)))
+        self._looked_at = (self.step, time.monotonic())
+        return bool(late) or bool(signal)
+
+    def _next_pause(self) -> int:
+        """Say after how many updates to pause next."""
+        regular = (self.settings.validate_every, self.settings.checkpoint_every)
+        multiples = [(self.step // every + 1) * every for every in regular if every is not None]
+        return min(self.step + self._look_every, self._next_stop(), *multiples)
+
+    def _next_stop(self) -> int:
+        return next((s for s in self._ordered_stops if s > self.step), self.recipe.total_steps)
+
+    def _decide(self) -> None:
+        decision = self.judge.decide(self.step, self.metrics, self.recipe)
+        if decision is None:
+            return
+        self.keeper.decided(self.step, decision.kind, decision.why)
+        if decision.kind == "stop":
+            self.ended = decision.why
+        elif decision.recipe != self.recipe:
+            self.follow(decision.recipe)
+
+    def follow(self, recipe: Recipe) -> None:
+        """Go on under a recipe, from the present step."""
+        if recipe != self.scheduler.recipes[0]:
+            # A new scheduler on the same optimizer, put to the step that is due.
+            state = self.scheduler.state_dict()
+            optimizer = self.scheduler.optimizer
+            self.scheduler = Scheduler(optimizer, recipe, allow_change=True)
+            self.scheduler.load_state_dict(state)
+        self.recipe = recipe
+        self._curves = Curves(recipe)
+        self._ordered_stops = recipe.stopping_points
+        self._stops = set(self._ordered_stops)
+        self._cycle_ends = set(recipe.lr.cycle_ends(recipe.total_steps))
+        self.keeper.follows(recipe)
 
     def _look(self) -> None:
         """Read the pending losses off the device, report them, and stop if one is not finite."""
-        for step, loss in self._pending:
-            number = float(loss)
-            values = self.recipe.values(step)
-            self.on_step({"step": step, "loss": number, **values})
-            if not math.isfinite(number):
-                self._pending.clear()
-                where = "from the first step" if step == 0 else f"at step {step}"
-                remedy = (
-                    "check the model, the inputs and the loss function"
-                    if step == 0
-                    else "lower max_lr, or clip the gradient with max_grad_norm"
-                )
-                raise TrainingError(
-                    f"the loss is {number} {where}, at a rate of {values['lr']:g}; {remedy}"
-                )
-        self._pending.clear()
-
-    def _stream(self) -> Iterator[tuple[Any, Any]]:
-        """Go round and round the training data, on the right device."""
-        device = self.accelerator.device
-        while True:
-            empty = True
-            for batch in self.batches:
-                empty = False
-                yield to_device(pair(batch, remedy=_FORM), device)
-            if empty:
-                raise DataError("the training data is empty: there is not a single batch")
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        stacked = torch.stack([loss for _, loss, _ in pending])
+        losses = self.processes.mean(stacked).tolist()
+        for (step, _, found), loss in zip(pending, losses, strict=True):
+            line = {"step": step, "loss": loss, **self._curves.at(step)}
+            if found is not None:
+                line.update((name, float(value)) for name, value in found.items())
+                assert self.probes is not None
+                line["optimal_lr_mean"] = self.probes.smooth(line["optimal_lr"])
+            self.keeper.step(line)
+            if not math.isfinite(loss):
+                raise _not_finite(step, loss, line["lr"])
 
 
-def evaluate(
-    model: nn.Module,
-    batches: Any,
-    loss_fn: Callable[[Any, Any], torch.Tensor],
-    metrics: Mapping[str, Callable[[Any, Any], Any]],
-) -> dict[str, float]:
-    """Average the loss and the metrics over a data set, in eval mode.
-
-    Args:
-        model: Left in the mode it was in.
-        batches: Iterable of ``(inputs, targets)``.
-        loss_fn: ``loss_fn(outputs, targets)``, a mean over the batch.
-        metrics: By name, ``metric(outputs, targets)``: one number, or one per example.
-
-    Returns:
-        ``val_loss`` and ``val_<name>`` for each metric.
-
-    Raises:
-        DataError: There is no batch.
-    """
-    device = next(model.parameters()).device
-    sums = dict.fromkeys(("loss", *metrics), 0.0)
-    count = 0
-    with evaluating(model):
-        for batch in batches:
-            inputs, moved = to_device(pair(batch, remedy=_FORM), device)
-            outputs = model(inputs)
-            n = len(moved)
-            count += n
-            sums["loss"] += float(loss_fn(outputs, moved)) * n
-            for name, metric in metrics.items():
-                sums[name] += float(torch.as_tensor(metric(outputs, moved)).float().mean()) * n
-    if count == 0:
-        raise DataError("the validation data is empty: there is not a single batch")
-    return {f"val_{name}": total / count for name, total in sums.items()}
+_NOTHING: Any = contextlib.nullcontext()
 
 
-def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Say for each example whether the largest output is the target's."""
-    return outputs.argmax(dim=1) == targets
-
-
-def default_metrics(batches: Any) -> dict[str, Callable[[Any, Any], Any]]:
-    """Choose accuracy when the targets are whole numbers, and nothing otherwise.
-
-    Raises:
-        DataError: There is no batch to look at.
-    """
-    first = next(iter(batches), None)
-    if first is None:
-        raise DataError("the validation data is empty: there is not a single batch")
-    _, targets = pair(first, remedy=_FORM)
-    whole = not (targets.is_floating_point() or targets.is_complex())
-    return {"accuracy": accuracy} if whole else {}
+def _not_finite(step: int, loss: float, lr: float) -> TrainingError:
+    where = "from the first step" if step == 0 else f"at step {step}"
+    remedy = (
+        "check the model, the inputs and the loss function"
+        if step == 0
+        else "lower max_lr, or clip the gradient with max_grad_norm"
+    )
+    return TrainingError(f"the loss is {loss} {where}, at a rate of {lr:g}; {remedy}")

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cyclr.errors import DataError
-from cyclr.training.loop import accuracy, evaluate
+from cyclr.training.evaluation import accuracy, evaluate
 
 
 def _net() -> nn.Sequential:

@@ -1,0 +1,75 @@
+"""The part of ``cyclr show`` that draws runs and range tests."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import typer
+
+from cyclr.cli.options import print_json, print_pairs, reading_pairs, say
+from cyclr.errors import CyclrError
+from cyclr.rangetest import RangeRecord
+from cyclr.schedules import LinearSweep
+
+
+def is_record(path: str) -> bool:
+    """Whether a file is a range test's record."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False  # whatever it is, the one who reads it as a schedule says what is wrong
+    return isinstance(data, dict) and "cyclr_record" in data
+
+
+def show_run(folder: str, plot: str | None, *, as_json: bool) -> None:
+    """Draw a run's loss, accuracy and rate, with its cycle ends marked."""
+    from cyclr.report.plots import run_figure, save
+    from cyclr.report.runs import run_chart
+    from cyclr.training.run import read_metrics
+
+    drawn = run_chart(folder)
+    if plot is not None:
+        save(run_figure(folder), plot)
+        say(f"picture saved to {plot}")
+    if as_json:
+        print_json(read_metrics(folder))
+        return
+    typer.echo(drawn)
+
+
+def show_record(path: str, plot: str | None, *, as_json: bool) -> None:
+    """Draw a range test's loss over the rate, and say what is read off it."""
+    from cyclr.report.plots import range_figure, save
+    from cyclr.report.terminal import chart
+
+    record = RangeRecord.load(path)
+    try:
+        reading = record.read()
+    except CyclrError as error:
+        reading = None
+        say(f"no bounds: {error}")
+    if plot is not None:
+        save(range_figure(record, reading), plot)
+        say(f"picture saved to {plot}")
+    if as_json:
+        print_json({**record.to_dict(), "reading": None if reading is None else reading.to_dict()})
+        return
+    lr, loss = np.asarray(record.lr), np.asarray(record.loss)
+    # What explodes at the end would flatten everything else.
+    ceiling = float(np.median(loss[: max(1, len(loss) // 10)])) * 2
+    shown = np.where(np.isfinite(loss), np.minimum(loss, ceiling), ceiling)
+    kind = "lr, linear" if isinstance(record.sweep, LinearSweep) else "lr, log"
+    marks = [] if reading is None else [_place(lr, reading.base_lr), _place(lr, reading.max_lr)]
+    ends = (f"{lr[0]:.3g}", f"{lr[-1]:.3g} ({kind})")
+    typer.echo(chart({"loss": {"": shown.tolist()}}, x_max=len(lr) - 1, marks=marks, axis=ends))
+    if reading is not None:
+        print_pairs(reading_pairs(reading))
+
+
+def _place(lr: np.ndarray, value: float) -> float:
+    """Find where among the sweep's rates a value lies."""
+    inside = min(max(value, float(lr[0])), float(lr[-1]))
+    return float(np.argmin(np.abs(lr - inside))) if math.isfinite(inside) else 0.0

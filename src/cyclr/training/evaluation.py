@@ -1,0 +1,97 @@
+"""Evaluation: the mean loss and metrics over a data set, leaving no trace on the training."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from cyclr.errors import DataError
+from cyclr.integrations.torch import Snapshot
+from cyclr.integrations.torch.batches import pair, to_device
+from cyclr.integrations.torch.modes import evaluating
+from cyclr.training.distributed import Processes
+
+_FORM = "make the loader give pairs"
+
+Metrics = Mapping[str, Callable[[Any, Any], Any]]
+
+
+def evaluate(
+    model: nn.Module,
+    batches: Any,
+    loss_fn: Callable[[Any, Any], torch.Tensor],
+    metrics: Metrics,
+    *,
+    processes: Processes | None = None,
+    prepare: Callable[[Any], Any] | None = None,
+) -> dict[str, float]:
+    """Average the loss and the metrics over a data set, in eval mode.
+
+    Args:
+        model: Left in the mode it was in.
+        batches: Iterable of ``(inputs, targets)``.
+        loss_fn: ``loss_fn(outputs, targets)``, a mean over the batch.
+        metrics: By name, ``metric(outputs, targets)``: one number, or one per example.
+        processes: Share the batches among these, and give each of them the average over all.
+        prepare: Applied to each batch's inputs on the device, such as a change of memory format.
+
+    Returns:
+        ``val_loss`` and ``val_<name>`` for each metric.
+
+    Raises:
+        DataError: There is no batch.
+    """
+    device = next(model.parameters()).device
+    together = Processes() if processes is None else processes
+    sums = [0.0] * (1 + len(metrics))
+    count = 0
+    with evaluating(model):
+        for batch in batches:
+            part, n = together.share_for_evaluation(pair(batch, remedy=_FORM))
+            inputs, targets = to_device(part, device)
+            outputs = model(inputs if prepare is None else prepare(inputs))
+            found = [loss_fn(outputs, targets), *(m(outputs, targets) for m in metrics.values())]
+            for i, value in enumerate(found):
+                sums[i] += float(torch.as_tensor(value).float().mean()) * n if n else 0.0
+            count += n
+    *sums, examples = together.total([*sums, count])
+    if examples == 0:
+        raise DataError("the validation data is empty: there is not a single batch")
+    names = ("val_loss", *(f"val_{name}" for name in metrics))
+    return {name: total / examples for name, total in zip(names, sums, strict=True)}
+
+
+def without_trace(batches: Any, work: Callable[[Any], dict[str, float]]) -> dict[str, float]:
+    """Evaluate on a copy of a loader, and put random generators and samplers back.
+
+    Training goes on as if nobody had looked: how often a model is evaluated does not change it.
+    """
+    loader = copy.copy(batches) if isinstance(batches, torch.utils.data.DataLoader) else batches
+    with Snapshot(batches):
+        return work(loader)
+
+
+def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Say for each example whether the largest output is the target's."""
+    return outputs.argmax(dim=1) == targets
+
+
+def default_metrics(batches: Any) -> dict[str, Callable[[Any, Any], Any]]:
+    """Choose accuracy when the targets are whole numbers, and nothing otherwise.
+
+    Raises:
+        DataError: There is no batch to look at.
+    """
+    with Snapshot(batches):
+        first = next(iter(batches), None)
+    if first is None:
+        raise DataError("the validation data is empty: there is not a single batch")
+    _, targets = pair(first, remedy=_FORM)
+    whole = isinstance(targets, torch.Tensor) and not (
+        targets.is_floating_point() or targets.is_complex()
+    )
+    return {"accuracy": accuracy} if whole else {}

@@ -1,0 +1,142 @@
+"""All that a training consists of, as plain data, and back: what an exact resumption needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.optim.optimizer import Optimizer
+
+from cyclr.errors import CheckpointError
+from cyclr.integrations.torch import Scheduler
+from cyclr.recipe import Recipe
+from cyclr.training.checkpoints import Checkpoint, load_state, load_weights, read_weights
+from cyclr.training.loop import Loop
+from cyclr.training.randomness import random_state, set_random_state
+
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def sharded(model: nn.Module) -> bool:
+    """Whether a model's parameters are spread over the processes, as FSDP does."""
+    return any(hasattr(parameter, "to_local") for parameter in model.parameters())
+
+
+def gather(loop: Loop, model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+    """Collect the state of a training; to be called on every process.
+
+    Args:
+        loop: The training.
+        model: The model that was given to it.
+        optimizer: The optimizer that was given to it.
+
+    Returns:
+        Plain data for ``torch.load(weights_only=True)``; the model's own values apart from it.
+    """
+    scaler = loop.accelerator.scaler
+    spread = sharded(model)
+    mine = {"random": random_state(), "stream": loop.stream.state_dict()}
+    return {
+        "step": loop.step,
+        "skipped": loop.skipped,
+        "ended": loop.ended,
+        "metrics": dict(loop.metrics),
+        "recipe": loop.recipe.to_dict(),
+        "scheduler": loop.scheduler.state_dict(),
+        "optimizer_name": type(optimizer).__name__,
+        "optimizer": (
+            get_optimizer_state_dict(model, optimizer, options=_WHOLE)
+            if spread
+            else optimizer.state_dict()
+        ),
+        "scaler": None if scaler is None else scaler.state_dict(),
+        "judge": loop.judge.state_dict(),
+        "probes": None if loop.probes is None else loop.probes.state_dict(),
+        "processes": loop.processes.gather(mine),
+    }
+
+
+def weights(model: nn.Module) -> nn.Module | dict[str, torch.Tensor]:
+    """Give what to save of a model; a sharded one is put together, on every process."""
+    if not sharded(model):
+        return model
+    named: dict[str, Any] = get_model_state_dict(model, options=_WHOLE)
+    return named
+
+
+def restore(
+    loop: Loop, model: nn.Module, optimizer: Optimizer, checkpoint: Checkpoint
+) -> dict[str, Any]:
+    """Put a training where a checkpoint left it.
+
+    Random generators are put back last: building the data's iterator draws from them.
+
+    Args:
+        loop: The training, built as it was.
+        model: The model that was given to it.
+        optimizer: The optimizer that was given to it.
+        checkpoint: Where to go on from.
+
+    Returns:
+        The checkpoint's state.
+
+    Raises:
+        CheckpointError: Model or optimizer are not those that were trained.
+    """
+    state = load_state(checkpoint)
+    name = type(optimizer).__name__
+    if state["optimizer_name"] != name:
+        raise CheckpointError(
+            f"{checkpoint.path} was trained with {state['optimizer_name']}, and the optimizer is "
+            f"{name}; build the one that was used"
+        )
+    _restore_parameters(model, optimizer, state, checkpoint)
+    if loop.ema is not None:
+        load_weights(loop.ema[0], checkpoint.path / "ema.safetensors")
+    loop.step, loop.skipped, loop.ended = state["step"], state["skipped"], state["ended"]
+    loop.metrics = dict(state["metrics"])
+    loop.recipe = Recipe.from_dict(state["recipe"])
+    loop.scheduler = Scheduler(optimizer, loop.recipe, allow_change=True)
+    loop.scheduler.load_state_dict(state["scheduler"])
+    if loop.accelerator.scaler is not None and state["scaler"] is not None:
+        loop.accelerator.scaler.load_state_dict(state["scaler"])
+    loop.judge.load_state_dict(state["judge"])
+    if loop.probes is not None and state["probes"] is not None:
+        loop.probes.load_state_dict(state["probes"])
+    saved = state["processes"]
+    # Another number of processes splits the same batches; their generators are the first one's.
+    mine = saved[loop.processes.index if len(saved) == loop.processes.count else 0]
+    loop.stream.load_state_dict(mine["stream"])
+    set_random_state(mine["random"])
+    return state
+
+
+def _restore_parameters(
+    model: nn.Module, optimizer: Optimizer, state: dict[str, Any], checkpoint: Checkpoint
+) -> None:
+    path = checkpoint.path / "model.safetensors"
+    try:
+        if sharded(model):
+            named: dict[str, Any] = {**read_weights(path)}
+            set_model_state_dict(model, named, options=_WHOLE)
+            set_optimizer_state_dict(
+                model, optimizer, optim_state_dict=state["optimizer"], options=_WHOLE
+            )
+        else:
+            load_weights(model, path)
+            optimizer.load_state_dict(state["optimizer"])
+    except (ValueError, RuntimeError, KeyError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"{checkpoint.path} does not fit the model or the optimizer: {error}; build those that "
+            "were trained"
+        ) from error
