@@ -3,45 +3,75 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
-from benchmarks.finders import oracle, sweeps, table
+from benchmarks.finders import figures, oracle, sweeps, table
+from benchmarks.finders.problems import Problem
 from benchmarks.finders.store import Answers, problems
 
 
-COMMANDS = ("oracle", "sweeps", "confirm", "peers", "instead", "train", "table", "figures", "cost")
+def _names(chosen: list[Problem]) -> list[str]:
+    return [problem.name for problem in chosen]
+
+
+def _confirm(chosen: list[Problem], jobs: int) -> None:
+    Answers("confirm").compute(sweeps.confirmed, [table.CONFIRMED], _names(chosen), jobs)
+
+
+def _figures(chosen: list[Problem], _: int) -> None:
+    for problem in chosen:
+        print(figures.draw(problem))
+
+
+# What follows imports the peers, and so runs in their environment only.
+
+
+def _peers(chosen: list[Problem], jobs: int) -> None:
+    from benchmarks.finders import peers
+
+    Answers("peers").compute(peers.suggest, peers.FINDERS, _names(chosen), jobs)
+
+
+def _instead(chosen: list[Problem], jobs: int) -> None:
+    from benchmarks.finders import instead
+
+    Answers("instead").compute(instead.reach, instead.OPTIMIZERS, _names(chosen), jobs)
+
+
+def _peer_rules(*_: object) -> None:
+    from benchmarks.finders import peer_rules
+
+    peer_rules.run()
+
+
+def _cost(*_: object) -> None:
+    from benchmarks.finders import cost
+
+    print(cost.markdown())
+
+
+COMMANDS: dict[str, Callable[[list[Problem], int], None]] = {
+    "oracle": oracle.run,
+    "sweeps": sweeps.run,
+    "confirm": _confirm,
+    "peers": _peers,
+    "peer-rules": _peer_rules,
+    "instead": _instead,
+    "train": lambda chosen, jobs: table.train(_names(chosen), jobs),
+    "table": lambda chosen, _: print(table.markdown(_names(chosen))),
+    "figures": _figures,
+    "cost": _cost,
+}
 
 
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "command", choices=["oracle", "sweeps", "confirm", "peers", "instead", "train", "table"]
-    )
+    parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--task", action="append", default=[], help="only this one; repeatable")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     options = parser.parse_args()
-    chosen = problems(options.task)
-    if options.command == "oracle":
-        oracle.run(chosen, options.jobs)
-    elif options.command == "sweeps":
-        sweeps.run(chosen, options.jobs)
-    elif options.command == "confirm":
-        names = [problem.name for problem in chosen]
-        Answers("confirm").compute(sweeps.confirmed, [table.CONFIRMED], names, options.jobs)
-    elif options.command == "train":
-        table.train([problem.name for problem in chosen], options.jobs)
-    elif options.command == "table":
-        print(table.markdown([problem.name for problem in chosen]))
-    elif options.command == "peers":
-        from benchmarks.finders import peers  # in their own environment only
-
-        names = [problem.name for problem in chosen]
-        Answers("peers").compute(peers.suggest, peers.FINDERS, names, options.jobs)
-    elif options.command == "instead":
-        from benchmarks.finders import instead  # as above
-
-        names = [problem.name for problem in chosen]
-        Answers("instead").compute(instead.reach, instead.OPTIMIZERS, names, options.jobs)
+    COMMANDS[options.command](problems(options.task), options.jobs)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from benchmarks.finders.store import CACHE, SEEDS
 from benchmarks.finders.train import Batches, begin
 from cyclr.integrations.torch import confirm, range_test
 from cyclr.rangetest import RangeRecord
-from cyclr.rangetest.confirm import score
 
 RECORDS = CACHE / "records"
 
@@ -49,8 +48,7 @@ def confirmed(_: str, problem: Problem, seed: int) -> dict[str, Any]:
         max_grad_norm=problem.clip,
     )
     steps = len(record) + sum(len(trial.loss) for trial in reading.trials)
-    trials = [[trial.max_lr, score(trial)] for trial in reading.trials]
-    return {"lr": reading.max_lr, "steps": steps, "trials": [[str(x) for x in t] for t in trials]}
+    return {"lr": reading.max_lr, "steps": steps, "trials": reading.to_dict()["trials"]}
 
 
 def load(name: str, seed: int) -> RangeRecord:

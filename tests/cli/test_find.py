@@ -58,7 +58,7 @@ def test_the_digits_have_sensible_bounds(run: Command, tmp_path: Path) -> None:
     assert code == 0
     lines = dict(line.split(None, 1) for line in out.splitlines())
     assert 1e-3 < float(lines["base_lr"]) < float(lines["max_lr"]) < 1.0
-    assert lines["rule"] == "knee"
+    assert lines["rule"] == "basin"
     assert lines["outcome"].startswith("diverged: ")
     assert "range test" in err
     assert "record saved to r.json\npicture saved to r.png\n" in err

@@ -9,6 +9,7 @@ from cyclr import ExponentialSweep, LinearSweep, Outcome, RangeRecord
 from cyclr.errors import RecordError
 from cyclr.rangetest import Series
 from cyclr.rangetest.rules import RULES
+from cyclr.rangetest.rules.basin import find_basin
 
 STEPS = 100
 SWEEP = ExponentialSweep(start_lr=1e-5, end_lr=10.0, steps=STEPS)
@@ -38,23 +39,55 @@ def test_decade_is_a_tenth_of_the_rate_at_the_lowest_loss() -> None:
     assert reading.rule == "decade"
 
 
+@pytest.mark.parametrize("rule", ["basin", "knee"])
 @pytest.mark.parametrize("turn", [1e-3, 1e-2, 1e-1, 1.0])
-def test_knee_follows_the_turn_over_decades(turn: float) -> None:
-    reading = _record(_valley(turn)).read()
-    assert reading.rule == "knee"
-    assert turn / 4 < reading.max_lr < turn
-    assert reading.max_lr / 10 <= reading.base_lr <= reading.max_lr / 3
+def test_a_reading_follows_the_turn_over_decades(rule: str, turn: float) -> None:
+    reading = _record(_valley(turn, noise=0.02)).read(rule)
+    assert turn / 12 < reading.max_lr < turn
+    assert reading.max_lr / 10.001 <= reading.base_lr <= reading.max_lr / 2.999
     assert reading.caveats == ()
 
 
+@pytest.mark.parametrize("rule", ["basin", "knee"])
 @pytest.mark.parametrize("seed", range(10))
-def test_knee_stays_within_a_factor_under_noise(seed: int) -> None:
-    clean = _record(_valley(0.1)).read().max_lr
-    noisy = _record(_valley(0.1, noise=0.1, seed=seed)).read().max_lr
-    assert clean / 4 < noisy < clean * 2.5
+def test_a_reading_stays_within_a_factor_under_noise(rule: str, seed: int) -> None:
+    one = _record(_valley(0.1, noise=0.1, seed=100)).read(rule).max_lr
+    noisy = _record(_valley(0.1, noise=0.1, seed=seed)).read(rule).max_lr
+    assert one / 4 < noisy < one * 4
 
 
-@pytest.mark.parametrize("rule", ["decade", "knee"])
+def test_basin_is_the_default_for_losses() -> None:
+    assert _record(_valley(0.1)).read().rule == "basin"
+
+
+def test_basin_is_the_arithmetic_of_its_docstring() -> None:
+    # Falls from 2 to 1 between steps 40 and 50, is low, rises from 70 on. The noise is a tenth.
+    loss = np.concatenate(
+        [np.full(40, 2.0), np.linspace(2, 1, 11)[1:], np.full(20, 1.0), np.linspace(1, 3, 30)]
+    )
+    loss += 0.1 * np.tile([1, -1], STEPS // 2)
+    found, top = find_basin(RATES, loss)
+    assert RATES[47] <= found.begins <= RATES[51]
+    assert RATES[72] <= found.ends == RATES[top] <= RATES[79]
+    assert found.clearness == pytest.approx(1.0 / (0.2 * 1.4826 / np.sqrt(2)), rel=0.1)
+    expected = math.sqrt(found.begins * found.ends) / found.clearness**0.3
+    assert _record(loss).read("basin").max_lr == pytest.approx(expected)
+
+
+def test_basin_reads_the_last_harmless_rate_off_a_loss_that_only_rises() -> None:
+    loss = np.random.default_rng(3).normal(2.0, 0.1, STEPS)
+    loss[70:] += np.linspace(0, 5, STEPS - 70)
+    reading = _record(loss).read("basin")
+    assert RATES[60] < reading.max_lr < RATES[80]
+    assert any("flat or too noisy" in caveat for caveat in reading.caveats)
+
+
+def test_basin_s_margin_is_bounded_where_there_is_no_noise() -> None:
+    reading = _record(np.concatenate([np.full(50, 2.0), np.full(30, 1.0), np.full(20, 5.0)])).read()
+    assert reading.max_lr >= RATES[50] / 200**0.3
+
+
+@pytest.mark.parametrize("rule", ["basin", "decade", "knee"])
 @pytest.mark.parametrize(("scale", "shift"), [(1e-6, 0), (1e6, 0), (1, -5), (1e3, 100)])
 def test_bounds_do_not_depend_on_the_loss_s_scale_or_sign(rule, scale, shift) -> None:
     plain = _record(_valley(0.1, noise=0.02)).read(rule)
@@ -63,7 +96,7 @@ def test_bounds_do_not_depend_on_the_loss_s_scale_or_sign(rule, scale, shift) ->
     assert moved.base_lr == pytest.approx(plain.base_lr)
 
 
-@pytest.mark.parametrize("rule", ["decade", "knee"])
+@pytest.mark.parametrize("rule", ["basin", "decade", "knee"])
 def test_nan_and_infinity_are_left_out(rule) -> None:
     loss = _valley(0.1)
     clean = _record(loss).read(rule).max_lr
@@ -71,20 +104,20 @@ def test_nan_and_infinity_are_left_out(rule) -> None:
     assert _record(loss).read(rule).max_lr == pytest.approx(clean, rel=0.25)
 
 
-@pytest.mark.parametrize("rule", ["decade", "knee"])
+@pytest.mark.parametrize("rule", ["basin", "decade", "knee"])
 def test_a_flat_record_gets_a_caveat(rule) -> None:
     loss = np.random.default_rng(1).normal(2.3, 0.1, STEPS)
     caveats = _record(loss).read(rule).caveats
     assert any("flat or too noisy" in caveat for caveat in caveats)
 
 
-@pytest.mark.parametrize("rule", ["decade", "knee"])
+@pytest.mark.parametrize("rule", ["basin", "decade", "knee"])
 def test_a_loss_still_low_at_the_end_gets_a_caveat(rule) -> None:
     caveats = _record(np.linspace(2.3, 0.3, STEPS)).read(rule).caveats
     assert any("Raise end_lr" in caveat for caveat in caveats)
 
 
-@pytest.mark.parametrize("rule", ["decade", "knee"])
+@pytest.mark.parametrize("rule", ["basin", "decade", "knee"])
 def test_a_sweep_that_diverged_at_once_gets_a_caveat(rule) -> None:
     loss = [2.3, 2.2, 2.0, 1.9, 2.5, 6.0, 20.0, 50.0, 90.0]
     caveats = _record(loss, Outcome.DIVERGED).read(rule).caveats
@@ -96,21 +129,21 @@ def test_an_interrupted_sweep_gets_a_caveat() -> None:
     assert any("interrupted" in caveat for caveat in caveats)
 
 
-@pytest.mark.parametrize("rule", ["decade", "knee"])
+@pytest.mark.parametrize("rule", ["basin", "decade", "knee"])
 def test_nan_from_the_first_step_blames_the_model_not_the_rate(rule) -> None:
     with pytest.raises(RecordError, match=r"nan at the first step.*no rate can mend that"):
         _record([math.nan, math.nan], Outcome.NON_FINITE).read(rule)
 
 
-@pytest.mark.parametrize("rule", ["decade", "knee"])
+@pytest.mark.parametrize("rule", ["basin", "decade", "knee"])
 def test_too_short_a_record_says_how_much_is_missing(rule) -> None:
     with pytest.raises(RecordError, match="holds 3 finite losses and a rule needs 5"):
         _record([2.0, 1.9, 1.8]).read(rule)
 
 
 def test_an_unknown_rule_lists_the_known_ones() -> None:
-    with pytest.raises(RecordError, match="accuracy, decade, knee, got 'steep'"):
-        _record(_valley(0.1)).read("steep")
+    with pytest.raises(RecordError, match=r"accuracy, basin, decade, .*got 'steeper'"):
+        _record(_valley(0.1)).read("steeper")
 
 
 def _smith(top: float = 0.006, start: float = 0.001, ragged: float | None = None) -> RangeRecord:

@@ -109,7 +109,7 @@ class RangeRecord:
         Args:
             rule: Name of a rule of :mod:`cyclr.rangetest.rules`. By default ``"accuracy"`` when
                 the record holds an accuracy on a linear sweep (Smith's figure), otherwise
-                ``"knee"``.
+                ``"basin"``.
             metric: Name of a metric to read in place of the loss, such as ``"val_loss"``.
 
         Raises:
