@@ -7,10 +7,14 @@ import strategies
 from cyclr.schedules import (
     Chain,
     Constant,
+    CosineSweep,
+    Cyclical,
     LinearSweep,
     OneCycle,
+    Rex,
     Triangular,
     WarmRestarts,
+    WarmupStableDecay,
 )
 from cyclr.schedules.arrays import SCALAR, ArrayOperations, NumpyOperations
 
@@ -246,6 +250,39 @@ def test_unsigned_numpy_steps_agree_with_signed_ones(dtype):
     for example in strategies.EXAMPLES.values():
         steps = np.arange(120)
         assert example(steps.astype(dtype)).tolist() == example(steps).tolist()
+
+
+LONG = {
+    "down a line": LinearSweep(start_lr=1.0, end_lr=0.0, steps=10_000),
+    "up a line": LinearSweep(start_lr=0.0, end_lr=1.0, steps=10_000),
+    "down a cosine": CosineSweep(start_lr=1.0, end_lr=0.0, steps=10_000),
+    "up a cosine": CosineSweep(start_lr=0.0, end_lr=1.0, steps=10_000),
+    "one-cycle": OneCycle(max_lr=1.0, total_steps=10_000),
+    "one-cycle, two cosines": OneCycle(
+        max_lr=1.0, base_lr=0.04, final_lr=4e-6, total_steps=10_000, anneal="cosine", phases="two"
+    ),
+    "restarts": WarmRestarts(max_lr=1.0, period=1000, multiplier=2),
+    "equal restarts": WarmRestarts(max_lr=1.0, period=1000),
+    "hann": Cyclical(base_lr=0.0, max_lr=1.0, stepsize=1000, window="hann"),
+    "welch": Cyclical(base_lr=0.0, max_lr=1.0, stepsize=1000, window="welch"),
+    "1-sqrt": WarmupStableDecay(max_lr=1.0, total_steps=10_000, decay_steps=5000, decay="1-sqrt"),
+    "cosine cooldown": WarmupStableDecay(
+        max_lr=1.0, total_steps=10_000, decay_steps=5000, decay="cosine"
+    ),
+    "rex": Rex(max_lr=1.0, total_steps=10_000),
+}
+
+
+@pytest.mark.parametrize("schedule", LONG.values(), ids=LONG)
+def test_small_rates_are_precise_in_32_bits_too(schedule):
+    """To a millionth of the value itself, not of the largest."""
+    steps = np.arange(10_100)
+    expected = np.array([schedule(int(step)) for step in steps])
+    np.testing.assert_allclose(schedule(steps), expected, rtol=1e-14)
+    np.testing.assert_allclose(schedule(torch_steps(range(10_100))), expected, rtol=1e-14)
+    np.testing.assert_allclose(schedule(jax_steps(range(10_100))), expected, rtol=1e-6)
+    jit = pytest.importorskip("jax").jit(schedule)
+    np.testing.assert_allclose(jit(jax_steps(range(10_100))), expected, rtol=1e-6)
 
 
 def test_fractional_steps_interpolate():

@@ -107,7 +107,7 @@ class _Cycle(Schedule):
 def _window(ops: Operations, window: str, x: Value) -> Value:
     """Shape the height: x runs from 0 at the lower bound to 1 at the upper."""
     if window == "welch":
-        return 1.0 - (1.0 - x) * (1.0 - x)
+        return x * (2.0 - x)  # 1 − (1 − x)², without its cancellation near 0
     if window == "hann":
         return ops.half_cosine(x)
     return x

@@ -105,9 +105,8 @@ class LinearSweep(_Sweep):
     """
 
     def _value(self, ops: Operations, step: Value) -> Value:
-        u = self._progress(ops, step)
         # This form, rather than start + u·(end − start), meets both ends without rounding.
-        return (1.0 - u) * self.start_lr + u * self.end_lr
+        return self._left(ops, step) * self.start_lr + self._progress(ops, step) * self.end_lr
 
 
 @spec
@@ -173,5 +172,9 @@ class CosineSweep(_Sweep):
     source: ClassVar[str] = SGDR
 
     def _value(self, ops: Operations, step: Value) -> Value:
+        # The lower end's share may be a difference: where the value is small it is nearly 1.
+        if self.start_lr < self.end_lr:
+            gone = ops.half_cosine(self._progress(ops, step))
+            return (1.0 - gone) * self.start_lr + gone * self.end_lr
         left = ops.half_cosine(self._left(ops, step))
         return left * self.start_lr + (1.0 - left) * self.end_lr
