@@ -106,10 +106,16 @@ class OwnCourse:
         to_end = 1 + round(math.log(END_LR / self.start_lr) / self._log_ratio)
         self.steps = max(2, min(to_end, self._most))
         self._window = max(10, round(_WINDOW * self.density))
+        self._sweep: ExponentialSweep | None = None
 
     @property
     def sweep(self) -> ExponentialSweep:
         """The schedule from the start to the last step planned."""
+        if self._sweep is None or self._sweep.steps != self.steps:
+            self._sweep = self._make()
+        return self._sweep
+
+    def _make(self) -> ExponentialSweep:
         start = self.start_lr
         end = start * math.exp((self.steps - 1) * self._log_ratio)
         if math.isclose(end, END_LR, rel_tol=1e-9):
