@@ -230,8 +230,14 @@ WRONG = [
     (["find", "tasks.py:good", "--start-lr", "-1"], "start_lr must be a finite"),
     (["find", "tasks.py:good", "--end-lr", "nan"], "ExponentialSweep.end_lr must be a finite"),
     (["fit", "tasks.py:good", "--recipe", "recipe.json", "--epochs", "3"], "leave out --epochs"),
-    (["find", "tasks.py:good", "--rule", "accuracy"], "--rule must be one of 'basin', 'decade', 'knee'"),
-    (["find", "tasks.py:good", "--rule", "two"], "--rule must be one of 'basin', 'decade', 'knee', got"),
+    (
+        ["find", "tasks.py:good", "--rule", "accuracy"],
+        "--rule must be one of 'basin', 'decade', 'knee'",
+    ),
+    (
+        ["find", "tasks.py:good", "--rule", "two"],
+        "--rule must be one of 'basin', 'decade', 'knee', got",
+    ),
     (["find", "tasks.py:good", "--out", "none/x.json"], "cannot write none/x.json: there is no f"),
     (["find", "tasks.py:good", "--out", "empty_folder"], "empty_folder"),
     (["find", "tasks.py:good", "--plot", "none/x.png"], "cannot write none/x.png: there is no"),

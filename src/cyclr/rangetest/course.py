@@ -109,10 +109,16 @@ class OwnCourse:
         self._to_end = 1 + round(math.log(END_LR / self.start_lr) / self._log_ratio)
         self.steps = max(2, min(self._to_end, self._most))
         self._window = max(10, round(_WINDOW * self.density))
+        self._sweep: Schedule | None = None
 
     @property
     def sweep(self) -> Schedule:
         """The schedule from the start to the last step planned."""
+        if self._sweep is None or self._sweep.total_steps != self.steps:
+            self._sweep = self._make()
+        return self._sweep
+
+    def _make(self) -> Schedule:
         start, plain = self.start_lr, min(self.steps, self._to_end)
         end = start * math.exp((plain - 1) * self._log_ratio)
         if math.isclose(end, END_LR, rel_tol=1e-9):
