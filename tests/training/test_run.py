@@ -9,14 +9,21 @@ from typing import Any
 import pytest
 
 from cyclr import ExponentialSweep, Outcome, RangeRecord, Recipe, Triangular
-from cyclr.errors import InputError, RecordError, StateError
+from cyclr.errors import CheckpointError, InputError, RecordError, StateError
 from cyclr.training.run import Run, RunFolder, environment, read_metrics
 
 RECIPE = Recipe(lr=Triangular(base_lr=0.1, max_lr=1.0, stepsize=5, cycles=2), total_steps=20)
 
 
 def _run(folder: Path | None, **metrics: float) -> Run:
-    return Run(recipe=RECIPE, steps=20, outcome="completed", metrics=metrics, folder=folder)
+    return Run(
+        recipe=RECIPE,
+        steps=20,
+        outcome="completed",
+        metrics=metrics,
+        folder=folder,
+        recommended=20,
+    )
 
 
 def _open(folder: Path, **options: Any) -> RunFolder:
@@ -99,7 +106,73 @@ def test_the_summary_says_that_the_run_is_finished(tmp_path: Path) -> None:
         "outcome": "completed",
         "metrics": {"val_accuracy": 0.5},
         "folder": str(tmp_path / "finished"),
+        "recommended": {"step": 20, "model": "checkpoints/step-00000020/model.safetensors"},
+        "best": None,
+        "skipped_updates": 0,
+        "decisions": [],
+        "snapshots": {},
+        "extensions": 0,
+        "recipe": RECIPE.to_dict(),
     }
+    loaded = Run.load(tmp_path / "finished")
+    assert loaded.to_dict() == _run(home.path, val_accuracy=0.5).to_dict()
+
+
+def test_a_folder_appears_complete_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cyclr.training.run.sync_folder", fail)
+    with pytest.raises(InputError, match="No space left on device; choose another place"):
+        _open(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_taken_up_with_the_facts_it_was_begun_with(tmp_path: Path) -> None:
+    begun = _open(tmp_path / "run", task="mine", seed=3)
+    begun.log({"step": 0, "loss": 1.0})
+    length = begun.sync_log()
+    begun.log({"step": 1, "loss": 1.0})
+    begun.close()
+    again = RunFolder.existing(tmp_path / "run", task="mine", seed=3)
+    assert again.identity == begun.identity
+    assert again.recipe == RECIPE
+    assert again.log_bytes > length
+    again.open(RECIPE)
+    again.cut_log(length)
+    again.log({"step": 1, "loss": 2.0})
+    again.close()
+    assert [line["loss"] for line in read_metrics(tmp_path / "run")] == [1.0, 2.0]
+    again.note_resumption(1)
+    (life,) = json.loads((tmp_path / "run" / "environment.json").read_text())["resumed"]
+    assert life["step"] == 1
+    assert life["versions"]["torch"]
+
+
+@pytest.mark.parametrize(("facts", "words"), [({"seed": 4}, "seed 3"), ({"task": "a"}, "task 'mi")])
+def test_another_seed_or_task_is_refused(tmp_path: Path, facts: dict[str, Any], words: str) -> None:
+    _open(tmp_path / "run", task="mine", seed=3).close()
+    with pytest.raises(CheckpointError, match=f"was trained with {words}"):
+        RunFolder.existing(tmp_path / "run", **facts)
+
+
+def test_extensions_are_noted_one_after_another(tmp_path: Path) -> None:
+    home = _open(tmp_path / "run")
+    assert home.extensions == []
+    assert home.finished() is None
+    home.close(_run(home.path))
+    assert home.finished() is not None
+    home.add_extension(20, RECIPE.replace(total_steps=40))
+    assert home.finished() is None
+    home.add_extension(40, RECIPE.replace(total_steps=60))
+    assert [added["step"] for added in home.extensions] == [20, 40]
+
+
+def test_a_last_line_without_an_end_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n{"step": 1, "lo')
+    assert read_metrics(tmp_path) == [{"step": 0}]
 
 
 def test_a_metric_that_is_not_finite_does_not_cost_the_summary(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from cyclr.training.settings import Settings
 from cyclr.training.signals import StopRequest
 from cyclr.training.state import sharded
 from cyclr.training.stream import Stream
+from cyclr.training.updates import make_backward, make_update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,8 @@ def assemble(
         accelerator=accelerator,
         processes=processes,
         model=trained,
-        optimizer=optimizer,
+        backward=make_backward(accelerator, settings.accumulate),
+        update=make_update(accelerator, optimizer, work.optimizer),
         scheduler=scheduler,
         stream=Stream(work.batches, accelerator.device, processes, prepare),
         loss_fn=work.loss_fn,

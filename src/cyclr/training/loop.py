@@ -23,12 +23,13 @@ from cyclr.training.probes import Probes
 from cyclr.training.settings import Settings
 from cyclr.training.signals import StopRequest
 from cyclr.training.stream import Stream
+from cyclr.training.updates import Backward, Update
 
 _LOOK_EVERY = 20  # steps between reads of the loss: each read waits for the device
 _LOOK_SECONDS = 1.0  # … and seconds, so that slow steps are seen and signals heard soon
 _MOST_SKIPS = 100  # in a row, after which mixed precision has clearly failed
 
-Update = tuple[int, torch.Tensor, dict[str, torch.Tensor] | None]
+Pending = tuple[int, torch.Tensor, dict[str, torch.Tensor] | None]
 
 
 class Keeper(Protocol):
@@ -58,7 +59,8 @@ class Loop:
         accelerator: Devices, precision, accumulation.
         processes: Who trains together.
         model: The prepared model.
-        optimizer: The prepared optimizer.
+        backward: Adds a loss's gradients to those there are.
+        update: Makes an update and clears the gradients; says whether it was made.
         scheduler: On the optimizer itself; replaced when the recipe changes.
         stream: Training batches without end.
         loss_fn: ``loss_fn(outputs, targets)``.
@@ -79,7 +81,8 @@ class Loop:
     accelerator: Accelerator
     processes: Processes
     model: nn.Module
-    optimizer: Any
+    backward: Backward
+    update: Update
     scheduler: Scheduler
     stream: Stream
     loss_fn: Callable[[Any, Any], torch.Tensor]
@@ -95,7 +98,7 @@ class Loop:
     skipped: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     ended: str = ""
-    _pending: list[Update] = field(default_factory=list)
+    _pending: list[Pending] = field(default_factory=list)
     _skipped_in_a_row: int = 0
     _look_every: int = 1  # until it is known how long a step takes
     _looked_at: tuple[int, float] = (0, 0.0)  # step and time
@@ -126,9 +129,7 @@ class Loop:
                 self.accelerator.clip_grad_norm_(
                     self.model.parameters(), self.settings.max_grad_norm
                 )
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            if self.optimizer.step_was_skipped:
+            if not self.update():
                 self._skip()
                 continue
             self.scheduler.step()
@@ -155,7 +156,7 @@ class Loop:
                     loss = self.loss_fn(self.model(inputs), targets)
                 if weight != 1.0:
                     loss = loss * weight
-                accelerator.backward(loss)
+                self.backward(loss)
             part = loss.detach()
             total = part if total is None else total + part
         assert total is not None

@@ -1,0 +1,66 @@
+"""Backward passes and updates: torch's own where nothing more is needed, Accelerate's elsewhere.
+
+Accelerate's wrappers look for optional packages and inspect signatures at every call, which costs
+as much as a small update does. They are needed for gradient scalers, DeepSpeed, Megatron and XLA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedType
+from torch.optim.optimizer import Optimizer
+
+_PLAIN = (
+    DistributedType.NO,
+    DistributedType.MULTI_CPU,
+    DistributedType.MULTI_GPU,
+    DistributedType.FSDP,
+)
+
+Backward = Callable[[torch.Tensor], Any]
+Update = Callable[[], bool]
+
+
+def make_backward(accelerator: Accelerator, micro_batches: int) -> Backward:
+    """Make the function that adds the gradients of a micro-batch's loss to those there are."""
+    if not _is_plain(accelerator):
+        backward: Backward = accelerator.backward  # divides by the micro-batches itself
+        return backward
+    if micro_batches == 1:
+        return torch.Tensor.backward
+    return lambda loss: (loss / micro_batches).backward()  # type: ignore[no-untyped-call] # torch's
+
+
+def make_update(accelerator: Accelerator, prepared: Any, optimizer: Optimizer) -> Update:
+    """Make the function that makes an update and clears the gradients.
+
+    Args:
+        accelerator: What is trained with.
+        prepared: Accelerate's wrapper of the optimizer.
+        optimizer: The optimizer itself.
+
+    Returns:
+        A function that says whether the update was made; mixed precision may skip one.
+    """
+    if _is_plain(accelerator):
+
+        def update() -> bool:
+            optimizer.step()
+            optimizer.zero_grad()
+            return True
+
+    else:
+
+        def update() -> bool:
+            prepared.step()
+            prepared.zero_grad()
+            return not prepared.step_was_skipped
+
+    return update
+
+
+def _is_plain(accelerator: Accelerator) -> bool:
+    return accelerator.scaler is None and accelerator.distributed_type in _PLAIN

@@ -1,0 +1,143 @@
+"""Started by torchrun in two processes: trains, and writes what each process saw.
+
+python -m torch.distributed.run --nproc-per-node=2 two.py FOLDER CASE
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import small_runs
+from cyclr import ExponentialSweep
+from cyclr.errors import Interrupted
+from cyclr.experiments.pipeline import Parts, find
+from cyclr.experiments.task import Task
+from cyclr.training import make_loader
+
+
+def plain_net() -> nn.Module:
+    """A net without BatchNorm, whose statistics would be each process's own."""
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+
+
+def plain_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(outputs, targets)
+
+
+def uneven() -> object:
+    """Batches of 15, which two processes cannot halve."""
+    inputs, targets = small_runs.data()
+    return make_loader((inputs[:200], targets[:200]), 15, seed=5, augment=small_runs.noisy)
+
+
+def train(folder: Path, **options: object) -> dict[str, object]:
+    torch.manual_seed(0)
+    losses: list[float] = []
+    run = small_runs.run(
+        folder,
+        model=plain_net(),
+        loss=options.pop("loss", plain_loss),
+        batches=options.pop("batches", None) or uneven(),
+        on_step=lambda line: losses.append(line["loss"]),
+        **options,
+    )
+    return {
+        "losses": losses,
+        "steps": run.steps,
+        "metrics": dict(run.metrics),
+        "outcome": run.outcome,
+    }
+
+
+def curve(folder: Path) -> dict[str, object]:
+    return train(folder / "run", max_grad_norm=1.0)
+
+
+def curve_unclipped(folder: Path) -> dict[str, object]:
+    return train(folder / "run")
+
+
+def accumulated(folder: Path) -> dict[str, object]:
+    return train(folder / "run", accumulate=2)
+
+
+def sweep(folder: Path) -> dict[str, object]:
+    inputs, targets = small_runs.data()
+    task = Task(
+        name="two",
+        model=plain_net,
+        train=(inputs, targets),
+        loss_fn=plain_loss,
+        optimizer=lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    )
+    torch.manual_seed(0)
+    model = plain_net()
+    before = [p.clone() for p in model.parameters()]
+    parts = Parts(
+        task=task,
+        seed=0,
+        model=model,
+        optimizer=task.optimizer(model.parameters()),
+        batches=uneven(),
+        validation=None,
+    )
+    record = find(parts, sweep=ExponentialSweep(start_lr=1e-3, end_lr=30.0, steps=40))
+    same = all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    return {"losses": list(record.loss), "outcome": record.outcome.value, "traceless": same}
+
+
+def stopping(folder: Path) -> dict[str, object]:
+    """A metric that never gains: every process must stop at the same cycle's end."""
+    return train(
+        folder / "run",
+        metrics={"never": lambda outputs, targets: torch.zeros(len(targets))},
+        monitor="val_never",
+        on_plateau="stop",
+        plateau_cycles=2,
+    )
+
+
+def signalled(folder: Path) -> dict[str, object]:
+    """A signal reaches the second process alone, and both stop; then the run is gone on with."""
+    rank = int(os.environ.get("RANK", "0"))
+
+    def act() -> None:
+        if rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stop = small_runs.StopAfter(17, act)
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        stop(outputs, targets)
+        return plain_loss(outputs, targets)
+
+    try:
+        train(folder / "run", loss=loss)
+    except Interrupted as stopped:
+        step = stopped.step
+    else:
+        raise AssertionError("nobody stopped")
+    return {"stopped": step, **train(folder / "run", resume=True)}
+
+
+def different(folder: Path) -> dict[str, object]:
+    inputs, targets = small_runs.data()
+    seed = int(os.environ.get("RANK", "0"))
+    return train(folder / "run", batches=make_loader((inputs, targets), 16, seed=seed))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    place, case = Path(sys.argv[1]), sys.argv[2]
+    found = globals()[case](place)
+    rank = os.environ.get("RANK", "alone")
+    (place / f"{rank}.json").write_text(json.dumps(found))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
