@@ -3,10 +3,11 @@
     python benchmarks/schedules/run.py --out benchmarks/schedules/results.md
 
 Every figure is the median of several repeats, interleaved so that a busy machine slows all alike.
-What counts are the ratios. Schedulers and arrays are single-threaded and measured in processor time,
-so that other work on the machine is not counted; compiled steps in elapsed time. "Per step" includes what a scheduler costs inside ``optimizer.step()``
-(torch's wrapper, our hook): both are timed around an optimizer whose update does nothing, and the
-time of that optimizer without any scheduler is subtracted.
+What counts are the ratios. Schedulers and arrays are single-threaded and measured in processor
+time, so that other work on the machine is not counted; compiled steps in elapsed time. "Per step"
+includes what a scheduler costs inside ``optimizer.step()`` (torch's wrapper, our hook): both are
+timed around an optimizer whose update does nothing, and the time of that optimizer without any
+scheduler is subtracted.
 """
 
 from __future__ import annotations

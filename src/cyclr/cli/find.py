@@ -46,9 +46,7 @@ def find(
     validate: Annotated[
         bool, typer.Option("--validate", help="Measure the validation metrics along the way.")
     ] = False,
-    rule: Annotated[
-        str | None, typer.Option(help="basin, knee, decade, accuracy; see the docs.")
-    ] = None,
+    rule: Annotated[str | None, typer.Option(help="Such as basin, knee, decade.")] = None,
     metric: Annotated[
         str | None, typer.Option(help="Read this metric, such as val_loss, instead of the loss.")
     ] = None,

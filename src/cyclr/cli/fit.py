@@ -48,9 +48,7 @@ def fit(
             help="one_cycle (the default), triangular, triangular2, exp_range or warm_restarts.",
         ),
     ] = None,
-    rule: Annotated[
-        str | None, typer.Option(help="basin, knee, decade, accuracy; see the docs.")
-    ] = None,
+    rule: Annotated[str | None, typer.Option(help="Such as basin, knee, decade.")] = None,
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="Run this recipe instead of finding one.")
     ] = None,

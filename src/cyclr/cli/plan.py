@@ -32,9 +32,7 @@ def plan(
         int | None, typer.Option("--total-steps", min=3, help="Budget in optimizer updates.")
     ] = None,
     policy: Policy = "one_cycle",
-    rule: Annotated[
-        str | None, typer.Option(help="basin, knee, decade, accuracy; see the docs.")
-    ] = None,
+    rule: Annotated[str | None, typer.Option(help="Such as basin, knee, decade.")] = None,
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE.json", help="Save the recipe.")
     ] = None,
