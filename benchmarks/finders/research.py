@@ -1,0 +1,176 @@
+"""What was tried for the default rule, scored without training: on the records and oracle curves.
+
+A rule's rate is scored by interpolating the oracle's curve over the rate's logarithm. What a rule
+has to be fitted is chosen on one half of the tasks and reported on the other, and the other way
+round. The rule that came of it is scored by real trainings in the table.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.finders import sweeps
+from benchmarks.finders.oracle import Judge
+from benchmarks.finders.problems import BY_NAME, HALVES
+from benchmarks.finders.store import SEEDS
+from cyclr.errors import RecordError
+from cyclr.rangetest import RangeRecord
+from cyclr.rangetest.rules import RULES
+from cyclr.rangetest.rules.basin import Basin, find_basin
+from cyclr.rangetest.rules.bounds import finite_part, noise, running_mean
+
+Floats = npt.NDArray[np.float64]
+Place = Callable[[RangeRecord], float]
+_MARGINS = np.round(np.arange(-0.8, 3.01, 0.05), 2)  # in the rate's logarithm
+_EXPONENTS = np.round(np.arange(0.0, 0.61, 0.05), 2)
+
+
+class Shares(NamedTuple):
+    """Mean and worst share of a set of tasks."""
+
+    mean: float
+    worst: float
+
+    @property
+    def merit(self) -> float:
+        """What fitting maximizes: the mean, and a quarter of the worst."""
+        return self.mean + self.worst / 4
+
+    def __str__(self) -> str:
+        """Write both."""
+        return f"{self.mean:.3f} / {self.worst:.3f}"
+
+
+class Bench:
+    """All records and curves, and scores of logarithms of rates, by task and seed."""
+
+    def __init__(self) -> None:
+        self.names = list(BY_NAME)
+        self.records = [[sweeps.load(name, seed) for seed in SEEDS] for name in self.names]
+        self.curves = []
+        for name in self.names:
+            oracle = Judge(name).oracle(least=1)
+            best = Judge(name).oracle().best
+            self.curves.append((np.log(oracle.lr), np.asarray(oracle.mean) / best))
+
+    def logs(self, place: Place) -> Floats:
+        """Apply something that gives a rate to every record."""
+        return np.log([[place(record) for record in records] for records in self.records])
+
+    def shares(self, logs: Floats) -> Floats:
+        """Score rates, a row of seeds for each task; a mean above the best counts as the best."""
+        rows = zip(logs, self.curves, strict=True)
+        return np.array([np.minimum(1, np.interp(row, *curve).mean()) for row, curve in rows])
+
+    def over(self, shares: Floats, names: Iterable[str]) -> Shares:
+        """Summarize some tasks."""
+        chosen = [shares[self.names.index(name)] for name in names]
+        return Shares(float(np.mean(chosen)), float(np.min(chosen)))
+
+
+def _crossing(share: float, *, rising: bool, after: bool) -> Place:
+    """Make what gives the first rate below (or the last before above) a share of the fall."""
+
+    def place(record: RangeRecord) -> float:
+        lr, loss = finite_part(record)
+        width = max(3, round(0.05 * loss.size)) | 1
+        start, spread = noise(loss)
+        low = float(running_mean(np.minimum(loss, start), width).min())
+        smooth = running_mean(np.minimum(loss, start + max(start - low, 6 * spread)), width)
+        lowest = int(np.argmin(smooth))
+        level = start - share * max(start - float(smooth[lowest]), 1e-300)
+        if not rising:
+            return float(lr[int(np.argmax(smooth <= level))])
+        if after:
+            return float(lr[int(np.flatnonzero(smooth <= level)[-1])])
+        high = smooth[lowest:] > level
+        return float(lr[lowest + (int(np.argmax(high)) - 1 if high.any() else high.size - 1)])
+
+    return place
+
+
+def _basin(record: RangeRecord) -> Basin:
+    return find_basin(*finite_part(record))[0]
+
+
+PLACES: dict[str, Place] = {
+    "half of the fall is done": _crossing(0.5, rising=False, after=False),
+    "80 % of the fall is done": _crossing(0.8, rising=False, after=False),
+    "lowest average": _crossing(1.0, rising=False, after=False),
+    "5 % of the fall is lost again": _crossing(0.95, rising=True, after=False),
+    "a quarter is lost again": _crossing(0.75, rising=True, after=False),
+    "half is lost again": _crossing(0.5, rising=True, after=False),
+    "back at the start for good": _crossing(0.0, rising=True, after=True),
+    "middle of the basin": lambda record: float(
+        np.sqrt(_basin(record).begins * _basin(record).ends)
+    ),
+}
+
+
+def _fit(bench: Bench, logs: Floats, clear: Floats, exponents: Floats, on: Iterable[str]) -> Floats:
+    """Choose margin and exponent on some tasks; give the shares of all."""
+    names = list(on)
+    tried = [
+        bench.shares(logs - margin - exponent * clear)
+        for margin, exponent in itertools.product(_MARGINS, exponents)
+    ]
+    return max(tried, key=lambda shares: bench.over(shares, names).merit)
+
+
+def places_table(bench: Bench) -> list[str]:
+    """Compare places on the curve, with a constant margin and with one that grows with clearness."""
+    first, second = HALVES
+    clear = bench.logs(lambda record: _basin(record).clearness)
+    lines = [
+        "| max_lr a margin below where | margin | on the 2nd half, fitted on the 1st | on the 1st, "
+        "fitted on the 2nd |",
+        "|---|---|---|---|",
+    ]
+    for name, place in PLACES.items():
+        logs = bench.logs(place)
+        for words, exponents in (("constant", np.zeros(1)), ("by clearness", _EXPONENTS)):
+            there = bench.over(_fit(bench, logs, clear, exponents, first), second)
+            back = bench.over(_fit(bench, logs, clear, exponents, second), first)
+            lines.append(f"| {name} | {words} | {there} | {back} |")
+    return lines
+
+
+def rules_table(bench: Bench) -> list[str]:
+    """Score the rules as they are, on all tasks; a rule that fails on a record gets nothing."""
+    lines = ["| rule, on our records | mean / worst |", "|---|---|"]
+    for name, rule in RULES.items():
+        if name == "accuracy":
+            continue
+
+        def place(record: RangeRecord, rule: Callable[..., object] = rule) -> float:
+            try:
+                return float(rule(record).max_lr)  # type: ignore[attr-defined] # Bounds
+            except RecordError:
+                return 1e-12
+
+        lines.append(f"| {name} | {bench.over(bench.shares(bench.logs(place)), bench.names)} |")
+    return lines
+
+
+def repeats_table(bench: Bench) -> list[str]:
+    """Score the mean of several sweeps' readings, which differ in weights and data."""
+    logs = bench.logs(lambda record: RULES["basin"](record).max_lr)
+    means = {1: logs, 2: (logs + np.roll(logs, 1, axis=1)) / 2}
+    means[3] = np.repeat(logs.mean(axis=1, keepdims=True), 3, axis=1)
+    lines = ["| sweeps | mean / worst |", "|---|---|"]
+    return lines + [
+        f"| {count} | {bench.over(bench.shares(mean), bench.names)} |"
+        for count, mean in means.items()
+    ]
+
+
+def markdown() -> str:
+    """Write all tables."""
+    bench = Bench()
+    parts = (places_table(bench), rules_table(bench), repeats_table(bench))
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
