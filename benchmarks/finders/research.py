@@ -123,7 +123,7 @@ def _fit(bench: Bench, logs: Floats, clear: Floats, exponents: Floats, on: Itera
 
 
 def places_table(bench: Bench) -> list[str]:
-    """Compare places on the curve, with a constant margin and with one that grows with clearness."""
+    """Compare places on the curve, with a constant margin and one that grows with clearness."""
     first, second = HALVES
     clear = bench.logs(lambda record: _basin(record).clearness)
     lines = [

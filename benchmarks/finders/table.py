@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import torch
+
 from benchmarks.finders import sweeps
 from benchmarks.finders.oracle import Judge
 from benchmarks.finders.problems import BY_NAME
 from benchmarks.finders.store import SEEDS, Answers, compute
-from benchmarks.finders.train import begin
 
 OURS = {"cyclr": None, "cyclr decade": "decade"}
 _FASTAI = ("valley", "slide", "minimum", "steep")
@@ -25,6 +27,9 @@ CONFIRMED = "cyclr confirmed"
 DEFAULT = "optimizer's default"
 INSTEAD = ("Prodigy", "schedule-free AdamW", "D-Adaptation")
 FINDERS = ("cyclr", CONFIRMED, "cyclr decade", *PEERS, DEFAULT)
+
+
+_answers = functools.cache(Answers)
 
 
 class Suggested(NamedTuple):
@@ -54,12 +59,13 @@ class Row(NamedTuple):
 def suggested(finder: str, name: str, seed: int) -> Suggested:
     """Give what a finder suggested."""
     if finder == DEFAULT:
-        return Suggested(float(begin(BY_NAME[name], seed)[1].param_groups[0]["lr"]), 0)
+        optimizer = BY_NAME[name].optimizer([torch.nn.Parameter(torch.zeros(1))])
+        return Suggested(float(optimizer.param_groups[0]["lr"]), 0)
     if finder == CONFIRMED:
-        answer = Answers("confirm").get(name, finder, seed)
+        answer = _answers("confirm").get(name, finder, seed)
         return Suggested(None, 0) if answer is None else Suggested(answer["lr"], answer["steps"])
     if finder in PEERS:
-        answer = Answers("peers").get(name, PEERS[finder], seed) or {"steps": 0}
+        answer = _answers("peers").get(name, PEERS[finder], seed) or {"steps": 0}
         lr = answer.get(finder)
         return Suggested(lr if isinstance(lr, float) else None, answer["steps"])
     record = sweeps.load(name, seed)
@@ -99,7 +105,7 @@ def rows(names: Iterable[str]) -> dict[str, Row]:
             # Above the best of the grid's means is luck of the seeds.
             shares[name] = min(1.0, statistics.fmean(qualities) / best[name])
         found[finder] = Row(shares, statistics.fmean(steps))
-    answers = Answers("instead")
+    answers = _answers("instead")
     for optimizer in INSTEAD:
         shares = {}
         for name, judge in judges.items():

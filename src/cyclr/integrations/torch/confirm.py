@@ -43,7 +43,7 @@ def confirm(
     snapshot_dir: str | os.PathLike[str] | None = None,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> Reading:
-    """Train shortly at a few peak rates around a reading, and correct it by what they reach.
+    """Train shortly at a reading's max_lr and at four times that, and raise it if that is better.
 
     Each trial starts from the weights the model has, sees the same batches with the same random
     numbers, and runs :func:`~cyclr.recipe.plan`'s one-cycle over its few steps. Afterwards
@@ -101,7 +101,7 @@ def confirm(
             trials.append(Trial(max_lr, loss))
             if on_trial is not None:
                 on_trial(trials[-1])
-    return settle(reading, tuple(trials))
+    return settle(reading, (trials[0], trials[1]))
 
 
 def _at(reading: Reading, max_lr: float) -> Reading:
