@@ -1,7 +1,20 @@
 """What holds for every test, and for the examples in src."""
 
+import importlib.util
 import os
+
+import pytest
 
 # Keras picks its backend when it is first imported, which may be anywhere. The tests of its
 # integration run on the other backends in processes of their own.
 os.environ.setdefault("KERAS_BACKEND", "torch")
+
+FRAMEWORKS = ("torch", "accelerate", "lightning", "transformers", "keras", "tensorflow", "optax")
+
+
+def pytest_configure() -> None:
+    """In CI nothing is left out silently: tests skip where their framework is not installed."""
+    if os.environ.get("CI") == "true":
+        missing = [name for name in FRAMEWORKS if importlib.util.find_spec(name) is None]
+        if missing:
+            raise pytest.UsageError(f"CI must install {', '.join(missing)}; see the extra dev")

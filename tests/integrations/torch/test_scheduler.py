@@ -345,6 +345,33 @@ def test_after_torch_s_own_warmup_it_starts_from_its_step_0() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*epoch parameter.*:UserWarning")
+@pytest.mark.parametrize("saved_after", [2, 5, 7])
+def test_a_sequence_resumes_before_and_after_its_turn(saved_after) -> None:
+    peers = torch.optim.lr_scheduler
+
+    def fresh():
+        optimizer = _sgd(momentum=0.7)
+        parts = [peers.LinearLR(optimizer, 0.1, total_iters=5), Scheduler(optimizer, RECIPE)]
+        return optimizer, peers.SequentialLR(optimizer, parts, milestones=[5])
+
+    def drive(optimizer, chained, steps):
+        used = []
+        for _ in range(steps):
+            used.append((optimizer.param_groups[0]["lr"], *_momenta(optimizer)))
+            _update(optimizer)
+            chained.step()
+        return used
+
+    whole = drive(*fresh(), 12)
+    begun, chained = fresh()
+    used = drive(begun, chained, saved_after)
+    optimizer, resumed = fresh()
+    optimizer.load_state_dict(copy.deepcopy(begun.state_dict()))
+    resumed.load_state_dict(copy.deepcopy(chained.state_dict()))
+    assert used + drive(optimizer, resumed, 12 - saved_after) == whole
+
+
+@pytest.mark.filterwarnings("ignore:.*epoch parameter.*:UserWarning")
 def test_two_of_them_in_a_sequence_and_the_user_s_settings_before_both() -> None:
     peers = torch.optim.lr_scheduler
     optimizer = _sgd(momentum=0.7)

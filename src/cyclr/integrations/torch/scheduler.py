@@ -209,7 +209,11 @@ class Scheduler(LRScheduler):
                 f"the state was saved under another plan: {saved} instead of {mine}; make the "
                 "Scheduler with that plan, or with allow_change=True to go on under the new one"
             )
-        self._go(int(state_dict["last_epoch"]))
+        position = int(state_dict["last_epoch"])
+        if position < 0:
+            self.last_epoch = position  # saved by a SequentialLR before this scheduler's turn
+        else:
+            self._go(position)
 
     def _apply(self) -> None:
         """Write the values due into the optimizer's groups, whatever their form."""
