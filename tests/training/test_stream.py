@@ -52,7 +52,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "list": lambda: list(zip(INPUTS.split(4), TARGETS.split(4), strict=True)),
 }
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*set_vital.*:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*set_vital.*:UserWarning")
 
 
 def _seed() -> None:

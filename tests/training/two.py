@@ -3,6 +3,7 @@
 python -m torch.distributed.run --nproc-per-node=2 two.py FOLDER CASE
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator, FullyShardedDataParallelPlugin
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -40,9 +42,10 @@ def uneven() -> object:
 def train(folder: Path, **options: object) -> dict[str, object]:
     torch.manual_seed(0)
     losses: list[float] = []
+    model = plain_net()
     run = small_runs.run(
         folder,
-        model=plain_net(),
+        model=model,
         loss=options.pop("loss", plain_loss),
         batches=options.pop("batches", None) or uneven(),
         on_step=lambda line: losses.append(line["loss"]),
@@ -50,6 +53,7 @@ def train(folder: Path, **options: object) -> dict[str, object]:
     )
     return {
         "losses": losses,
+        "sharded": all(hasattr(parameter, "to_local") for parameter in model.parameters()),
         "steps": run.steps,
         "metrics": dict(run.metrics),
         "outcome": run.outcome,
@@ -131,6 +135,30 @@ def different(folder: Path) -> dict[str, object]:
     inputs, targets = small_runs.data()
     seed = int(os.environ.get("RANK", "0"))
     return train(folder / "run", batches=make_loader((inputs, targets), 16, seed=seed))
+
+
+def sharded(folder: Path) -> dict[str, object]:
+    """FSDP2 through Accelerate; cut off, and gone on with."""
+
+    def accelerator() -> Accelerator:
+        plugin = FullyShardedDataParallelPlugin(fsdp_version=2, reshard_after_forward=True)
+        return Accelerator(cpu=True, fsdp_plugin=plugin)
+
+    class Crash(Exception):
+        pass
+
+    def crash() -> None:
+        raise Crash
+
+    stop = small_runs.StopAfter(45, crash)
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        stop(outputs, targets)
+        return plain_loss(outputs, targets)
+
+    with contextlib.suppress(Crash):
+        train(folder / "run", loss=loss, accelerator=accelerator())
+    return train(folder / "run", accelerator=accelerator(), resume=True)
 
 
 if __name__ == "__main__":
