@@ -37,8 +37,8 @@ class Judge:
 
     A cycle brings no gain when the monitored metric at its end is not better than at every earlier
     cycle's end. That is judged from the ``plateau_cycles``-th cycle at the same bounds on, as
-    arXiv 1506.01186, section 3.2, advises at least three. Bounds that have been lowered twice, as in
-    the paper's Table 2, are not lowered again: training stops.
+    arXiv 1506.01186, section 3.2, advises at least three. Bounds that have been lowered twice, as
+    in the paper's Table 2, are not lowered again: training stops.
 
     Args:
         settings: ``on_plateau``, ``plateau_cycles`` and ``monitor``.
