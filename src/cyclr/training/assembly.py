@@ -84,7 +84,10 @@ def assemble(
     model = work.model
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's own docs do
-    prepared, optimizer = accelerator.prepare(model, work.optimizer)
+    if sharded(model):  # by the user, with torch's fully_shard; there is nothing to wrap it in
+        prepared, optimizer = model, accelerator.prepare(work.optimizer)
+    else:
+        prepared, optimizer = accelerator.prepare(model, work.optimizer)
     spread = sharded(model)
     if spread and (settings.ema_decay is not None or settings.snapshots):
         raise InputError("ema_decay and snapshots need whole models; leave them out with FSDP")
