@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cyclr.errors import DataError
 from cyclr.training.distributed import Processes
@@ -78,8 +79,36 @@ def test_a_signal_to_one_process_stops_all_and_the_run_goes_on(tmp_path: Path) -
     alone = _alone(tmp_path / "one", "curve_unclipped")
     logged = [line["loss"] for line in read_metrics(tmp_path / "two" / "run") if "loss" in line]
     assert logged == pytest.approx(alone["losses"], abs=1e-5)
-    lives = json.loads((tmp_path / "two" / "run" / "environment.json").read_text())["resumed"]
-    assert [life["step"] for life in lives] == [first["stopped"]]
+    assert [life["step"] for life in _lives(tmp_path / "two" / "run")] == [first["stopped"]]
+
+
+def test_a_sharded_model_is_trained_kept_and_gone_on_with(tmp_path: Path) -> None:
+    """FSDP2 on two CPU processes: as far as one can see without GPUs."""
+    first, second = _both(tmp_path / "two", "sharded")
+    alone = _alone(tmp_path / "one", "curve_unclipped")
+    assert first["sharded"]
+    assert second["sharded"]
+    assert not alone["sharded"]
+    run = tmp_path / "two" / "run"
+    logged = [line for line in read_metrics(run) if "loss" in line]
+    assert [line["loss"] for line in logged] == pytest.approx(alone["losses"], abs=1e-5)
+    assert [life["step"] for life in _lives(run)] == [42]
+    whole = [line for line in read_metrics(tmp_path / "one" / "run") if "grad_norm" in line]
+    probed = [line for line in logged if "grad_norm" in line]
+    for name in ("grad_norm", "update_ratio", "optimal_lr"):
+        expected = [line[name] for line in whole]
+        assert [line[name] for line in probed] == pytest.approx(expected, rel=1e-2)
+    models = [
+        load_file(str(tmp_path / n / "run/checkpoints/step-00000060/model.safetensors"))
+        for n in ("one", "two")
+    ]
+    for name, value in models[0].items():
+        torch.testing.assert_close(models[1][name], value, rtol=1e-3, atol=1e-4)
+
+
+def _lives(run: Path) -> list[dict[str, Any]]:
+    lives: list[dict[str, Any]] = json.loads((run / "environment.json").read_text())["resumed"]
+    return lives
 
 
 def test_processes_that_load_different_batches_are_told(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_two_more_cycles(name: str) -> None:
     steps = np.arange(total)
     assert np.array_equal(extended.lr(steps), lr(steps))
     assert extended.lr.cycle_ends(longer)[-1] == longer
-    assert extended.lr(np.arange(total, longer)).max() > extended.lr(total)
+    assert np.ptp(extended.lr(np.arange(total, longer))) > 0.05
 
 
 def test_cycles_go_on_as_the_formula_says_and_a_one_cycle_begins_anew() -> None:

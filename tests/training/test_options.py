@@ -260,8 +260,11 @@ def test_differences_that_decide_the_numbers_are_named_and_others_are_not() -> N
 
 
 def test_checkpoints_come_by_the_clock_too(tmp_path: Path) -> None:
-    run(tmp_path / "run", checkpoint_every=None, checkpoint_minutes=1e-9, keep=100)
-    assert len(steps(tmp_path / "run")) > 6
+    ends = {20, 40, 60}
+    for name, minutes in (("seldom", 1e9), ("often", 1e-9)):
+        run(tmp_path / name, checkpoint_every=None, checkpoint_minutes=minutes, keep=100)
+    assert set(steps(tmp_path / "seldom")) == ends
+    assert set(steps(tmp_path / "often")) > ends
 
 
 def test_probes_are_in_the_log(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 python -m torch.distributed.run --nproc-per-node=2 two.py FOLDER CASE
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -10,7 +11,10 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -40,9 +44,10 @@ def uneven() -> object:
 def train(folder: Path, **options: object) -> dict[str, object]:
     torch.manual_seed(0)
     losses: list[float] = []
+    model = options.pop("model", None) or plain_net()
     run = small_runs.run(
         folder,
-        model=plain_net(),
+        model=model,
         loss=options.pop("loss", plain_loss),
         batches=options.pop("batches", None) or uneven(),
         on_step=lambda line: losses.append(line["loss"]),
@@ -50,6 +55,7 @@ def train(folder: Path, **options: object) -> dict[str, object]:
     )
     return {
         "losses": losses,
+        "sharded": all(hasattr(parameter, "to_local") for parameter in model.parameters()),
         "steps": run.steps,
         "metrics": dict(run.metrics),
         "outcome": run.outcome,
@@ -131,6 +137,35 @@ def different(folder: Path) -> dict[str, object]:
     inputs, targets = small_runs.data()
     seed = int(os.environ.get("RANK", "0"))
     return train(folder / "run", batches=make_loader((inputs, targets), 16, seed=seed))
+
+
+def sharded(folder: Path) -> dict[str, object]:
+    """FSDP2 by torch's fully_shard (Accelerate's plugin ignores CPUs); cut off, and gone on with."""
+    PartialState(cpu=True)
+    mesh = init_device_mesh("cpu", (2,))
+
+    def spread() -> nn.Module:
+        torch.manual_seed(0)
+        model = plain_net()
+        for layer in (model[0], model[2]):
+            fully_shard(layer, mesh=mesh)
+        return fully_shard(model, mesh=mesh)
+
+    class Crash(Exception):
+        pass
+
+    def crash() -> None:
+        raise Crash
+
+    stop = small_runs.StopAfter(45, crash)
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        stop(outputs, targets)
+        return plain_loss(outputs, targets)
+
+    with contextlib.suppress(Crash):
+        train(folder / "run", loss=loss, model=spread())
+    return train(folder / "run", model=spread(), resume=True)
 
 
 if __name__ == "__main__":

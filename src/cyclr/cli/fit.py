@@ -168,9 +168,10 @@ def _begin(
     find_steps: int | None,
 ) -> tuple[Run, Any]:
     """Find, plan and train into a new folder."""
-    from cyclr.experiments.pipeline import build, together
+    from cyclr.experiments.pipeline import build
     from cyclr.report.plots import check_picture, range_figure
     from cyclr.training import RunFolder
+    from cyclr.training.distributed import together
 
     check_picture("plot.png")
     processes = together()
@@ -243,8 +244,9 @@ def _train(
     **options: Any,
 ) -> Run:
     """Train with progress on stderr, and draw the run."""
-    from cyclr.experiments.pipeline import together, train
+    from cyclr.experiments.pipeline import train
     from cyclr.report.plots import run_figure
+    from cyclr.training.distributed import together
 
     with progress("training", recipe.total_steps) as update:
         watch = Watch(update)

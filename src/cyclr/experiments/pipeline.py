@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import set_seed
 
 from cyclr.errors import InputError, TaskError, TrainingError
@@ -19,7 +18,7 @@ from cyclr.integrations.torch.batches import pair, to_device
 from cyclr.rangetest import RangeRecord, RangeTest
 from cyclr.recipe import Recipe, plan
 from cyclr.training import Run, RunFolder, fit, make_loader
-from cyclr.training.distributed import Processes
+from cyclr.training.distributed import Processes, together
 from cyclr.training.evaluation import default_metrics, evaluate
 
 
@@ -78,11 +77,6 @@ def build(task: Task, *, seed: int = 0, batch_size: int | None = None) -> Parts:
         batches=make_loader(task.train, size, seed=seed, **options),
         validation=validation,
     )
-
-
-def together() -> Processes:
-    """Give the processes that torchrun or ``accelerate launch`` started; mostly this one alone."""
-    return Processes(PartialState())
 
 
 def find(

@@ -17,7 +17,7 @@ from cyclr.errors import InputError
 from cyclr.integrations.torch import Scheduler
 from cyclr.recipe import Recipe
 from cyclr.training.decisions import Judge
-from cyclr.training.distributed import Processes
+from cyclr.training.distributed import Processes, on_cpus
 from cyclr.training.evaluation import Metrics, default_metrics, evaluate, without_trace
 from cyclr.training.loop import Keeper, Loop
 from cyclr.training.probes import Probes
@@ -64,7 +64,9 @@ def make_accelerator(settings: Settings) -> Accelerator:
         # Accelerate fixes the precision for the life of a process; a second fit may want another.
         AcceleratorState._reset_state()
     return Accelerator(
-        gradient_accumulation_steps=settings.accumulate, mixed_precision=settings.mixed_precision
+        gradient_accumulation_steps=settings.accumulate,
+        mixed_precision=settings.mixed_precision,
+        cpu=on_cpus(),
     )
 
 
@@ -82,7 +84,10 @@ def assemble(
     model = work.model
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's own docs do
-    prepared, optimizer = accelerator.prepare(model, work.optimizer)
+    if sharded(model):  # by the user, with torch's fully_shard; there is nothing to wrap it in
+        prepared, optimizer = model, accelerator.prepare(work.optimizer)
+    else:
+        prepared, optimizer = accelerator.prepare(model, work.optimizer)
     spread = sharded(model)
     if spread and (settings.ema_decay is not None or settings.snapshots):
         raise InputError("ema_decay and snapshots need whole models; leave them out with FSDP")

@@ -104,7 +104,7 @@ def save_checkpoint(
         _save_model(model, partial / "model.safetensors")
         if ema is not None:
             save_model(ema, str(partial / "ema.safetensors"))
-        torch.save(dict(state), partial / "state.pt")
+        _save_state(state, partial / "state.pt")
         facts["files"] = {path.name: _seal(path) for path in sorted(partial.iterdir())}
         jsonfile.write(partial / _MANIFEST, facts)
         sync_folder(partial)
@@ -125,6 +125,18 @@ def _save_model(model: nn.Module | Mapping[str, torch.Tensor], path: Path) -> No
         save_model(model, str(path))
     else:
         save_file({name: tensor.contiguous() for name, tensor in model.items()}, str(path))
+
+
+def _save_state(state: Mapping[str, Any], path: Path) -> None:
+    try:
+        torch.save(dict(state), path)
+    except RuntimeError as error:
+        # torch says no more than that writing failed; the system says why when it fails again.
+        with path.open("ab") as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+            os.fsync(file.fileno())
+        raise RuntimeError(f"torch cannot save the state: {error}") from error
 
 
 def _seal(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from cyclr.training.settings import Settings
 
 _FACTOR = 10  # by which Table 2 lowers both bounds
 _LEG = 2  # by which it shortens the stepsize
+_MOST = 2  # how often it does: three levels in all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,8 @@ class Judge:
 
     A cycle brings no gain when the monitored metric at its end is not better than at every earlier
     cycle's end. That is judged from the ``plateau_cycles``-th cycle at the same bounds on, as
-    arXiv 1506.01186, section 3.2, advises at least three.
+    arXiv 1506.01186, section 3.2, advises at least three. Bounds that have been lowered twice, as
+    in the paper's Table 2, are not lowered again: training stops.
 
     Args:
         settings: ``on_plateau``, ``plateau_cycles`` and ``monitor``.
@@ -46,6 +48,7 @@ class Judge:
         self._settings = settings
         self._best: float | None = None
         self._cycles = 0  # ended at the present bounds
+        self._lowered = 0  # times
         self.best_step: int | None = None
         self._best_of_all: float | None = None
 
@@ -81,13 +84,13 @@ class Judge:
             return None
         name = self.monitored(metrics)
         why = f"cycle {self._cycles} at these bounds brought no gain in {name}"
-        if settings.on_plateau == "stop":
+        if settings.on_plateau == "stop" or self._lowered >= _MOST:
             return Decision(kind="stop", why=why, recipe=recipe)
         return self._lower(step, recipe, why)
 
     def start_over(self) -> None:
         """Count cycles anew: the run goes on under another plan."""
-        self._cycles = 0
+        self._cycles = self._lowered = 0
 
     def _lower(self, step: int, recipe: Recipe, why: str) -> Decision:
         try:
@@ -95,6 +98,7 @@ class Judge:
         except InputError as error:
             return Decision(kind="go-on", why=f"{why}; {error}", recipe=recipe)
         self._cycles = 0
+        self._lowered += 1
         return Decision(kind="lower", why=why, recipe=changed)
 
     def _score(self, metrics: Mapping[str, float]) -> float | None:
@@ -108,6 +112,7 @@ class Judge:
         return {
             "best": self._best,
             "cycles": self._cycles,
+            "lowered": self._lowered,
             "best_step": self.best_step,
             "best_of_all": self._best_of_all,
         }
@@ -115,6 +120,7 @@ class Judge:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what had been seen."""
         self._best, self._cycles = state["best"], state["cycles"]
+        self._lowered = state["lowered"]
         self.best_step, self._best_of_all = state["best_step"], state["best_of_all"]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 
@@ -24,6 +26,20 @@ class Share(NamedTuple):
 
     batch: Any
     weight: float
+
+
+def on_cpus() -> bool:
+    """Whether several processes were started that have nothing but CPUs; Accelerate must be told.
+
+    Left to itself, it would take each of them for one that is alone.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return several and not torch.accelerator.is_available()
+
+
+def together() -> Processes:
+    """Give the processes that torchrun or ``accelerate launch`` started; mostly this one alone."""
+    return Processes(PartialState(cpu=on_cpus()))
 
 
 class Processes:

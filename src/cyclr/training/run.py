@@ -307,6 +307,8 @@ class RunFolder:
         self.flush()
         try:
             os.fsync(self._log.fileno())
+            if os.fstat(self._log.fileno()).st_nlink == 0:
+                raise FileNotFoundError(0, "it has been removed")
         except OSError as error:
             raise self._cannot_log(error) from error
         return self._log.tell()
