@@ -8,11 +8,21 @@ from typing import Any
 from torch import nn
 
 from cyclr.errors import InputError, complaint
-from cyclr.experiments.nets.caffe import Cifar10Full, Cifar10Quick
+from cyclr.experiments.nets.caffe import Cifar10Full, Cifar10Quick, LeNet
+from cyclr.experiments.nets.densenet import DenseNet40
+from cyclr.experiments.nets.imagenet import AlexNet, GoogLeNet
+from cyclr.experiments.nets.resnet import HeResNet, TopinResNet, WideResNet32
 
 NETS: dict[str, Callable[..., nn.Module]] = {
-    "cifar10_full": Cifar10Full,
+    "alexnet": AlexNet,
+    "cifar10_full": Cifar10Full,  # also the "3-layer net" of arXiv 1803.09820
     "cifar10_quick": Cifar10Quick,
+    "densenet40": DenseNet40,
+    "googlenet": GoogLeNet,
+    "he_resnet": HeResNet,  # with survival < 1: stochastic depth
+    "lenet": LeNet,
+    "resnet": TopinResNet,
+    "wrn32": WideResNet32,
 }
 """By name in a grid; the other keys of its ``net`` table are passed on."""
 

@@ -1,8 +1,9 @@
-"""Caffe's two CIFAR-10 nets, exactly as printed in its examples.
+"""Caffe's two CIFAR-10 nets and its LeNet, exactly as printed in its examples.
 
-Source: BVLC/caffe, ``examples/cifar10/cifar10_full_train_test.prototxt`` and
-``cifar10_quick_train_test.prototxt``; the arithmetic of ``lrn_layer.cpp`` and ``pooling_layer.cpp``.
-Both nets take pixels from 0 to 255 minus the training set's mean image.
+Source: BVLC/caffe, ``examples/cifar10/cifar10_full_train_test.prototxt``,
+``cifar10_quick_train_test.prototxt`` and ``examples/mnist/lenet_train_test.prototxt``; the
+arithmetic of ``lrn_layer.cpp`` and ``pooling_layer.cpp``. The CIFAR-10 nets take pixels from 0 to
+255 minus the training set's mean image, LeNet takes pixels from 0 to 1.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cyclr.experiments.nets.fillers import gaussian, xavier
 from cyclr.experiments.nets.rates import Rates
 
 
@@ -141,11 +143,36 @@ class Cifar10Quick(nn.Sequential):
         _gaussian(self, {"conv1": 1e-4, "conv2": 0.01, "conv3": 0.01, "ip1": 0.1, "ip2": 0.1})
 
 
+class LeNet(nn.Sequential):
+    """Caffe's LeNet: ``(batch, 1, 28, 28)`` to ``(batch, 10)``, 431,080 parameters.
+
+    Attributes:
+        rates: What each parameter's rate and weight decay are multiplied by.
+    """
+
+    rates: ClassVar[Rates] = {
+        f"{layer}.{kind}": (factor, 1)
+        for layer in ("conv1", "conv2", "ip1", "ip2")
+        for kind, factor in (("weight", 1), ("bias", 2))
+    }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 20, 5)
+        self.pool1 = nn.MaxPool2d(2)
+        self.conv2 = nn.Conv2d(20, 50, 5)
+        self.pool2 = nn.MaxPool2d(2)
+        self.flat = nn.Flatten()
+        self.ip1 = nn.Linear(800, 500)
+        self.relu1 = nn.ReLU()
+        self.ip2 = nn.Linear(500, 10)
+        for layer in (self.conv1, self.conv2, self.ip1, self.ip2):
+            xavier(layer)
+
+
 def _gaussian(net: nn.Module, deviations: dict[str, float]) -> None:
     """Fill the layers' weights from normal distributions, and their biases with zeros."""
     for name, deviation in deviations.items():
         layer = net.get_submodule(name)
         assert isinstance(layer, nn.Conv2d | nn.Linear)
-        assert layer.bias is not None
-        nn.init.normal_(layer.weight, std=deviation)
-        nn.init.zeros_(layer.bias)
+        gaussian(layer, deviation)
