@@ -44,8 +44,8 @@ class Batches:
         if self._order == "fixed":
             return positions % n
         pieces = [
-            self._permutation(int(epoch))[positions[positions // n == epoch] % n]
-            for epoch in (positions // n).unique()
+            self._permutation(epoch)[positions[positions // n == epoch] % n]
+            for epoch in range(int(positions[0]) // n, int(positions[-1]) // n + 1)
         ]
         return torch.cat(pieces)
 
@@ -89,9 +89,10 @@ def make_prepare(kind: str, images: torch.Tensor) -> Prepare:
     if kind == "channel":
         mean, deviation = _channels(images)
         return lambda batch: batch.float().sub_(mean).div_(deviation)
-    total = sum(piece.sum(0, dtype=torch.int64) for piece in images.split(5000))
-    assert isinstance(total, torch.Tensor)
-    center = (total.double() / len(images)).float().unsqueeze(0)
+    total = torch.zeros(images.shape[1:], dtype=torch.float64)
+    for piece in torch.split(images, 5000):
+        total += piece.sum(0, dtype=torch.int64)
+    center = (total / len(images)).float().unsqueeze(0)
     center = center.contiguous(memory_format=torch.channels_last)
     scale = 255.0 if kind == "pixel_mean_unit" else 1.0
     return lambda batch: batch.float().sub_(center).div_(scale)
@@ -101,9 +102,10 @@ def _channels(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of every channel, as ``(1, channels, 1, 1)``."""
     shape = (1, images.shape[1], 1, 1)
     count = images.numel() // images.shape[1]
-    pieces = [piece.double() for piece in images.split(5000)]
-    mean = sum(piece.sum((0, 2, 3)) for piece in pieces) / count
-    square = sum(piece.square().sum((0, 2, 3)) for piece in pieces) / count
-    assert isinstance(mean, torch.Tensor)
+    mean, square = torch.zeros(2, images.shape[1], dtype=torch.float64)
+    for piece in torch.split(images, 1000):
+        numbers = piece.double()
+        mean += numbers.sum((0, 2, 3)) / count
+        square += numbers.square().sum((0, 2, 3)) / count
     deviation = (square - mean.square()).sqrt().clamp_min(1e-6)
     return mean.float().view(shape), deviation.float().view(shape)

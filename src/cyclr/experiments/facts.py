@@ -41,9 +41,8 @@ def _cpu() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    facts = dict(
-        (part.strip() for part in line.split(":", 1)) for line in lines if ":" in line
-    )
+    pairs = (line.partition(":") for line in lines)
+    facts = {name.strip(): value.strip() for name, _, value in pairs}
     family = f"family {facts['cpu family']} model {facts['model']}" if "model" in facts else ""
     return f"{facts.get('model name', platform.machine())} {family}".strip()
 

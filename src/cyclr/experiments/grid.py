@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cyclr.errors import InputError, SpecError, complaint
+from cyclr.errors import InputError, complaint
 from cyclr.experiments.claims import Claim
 from cyclr.experiments.policy import make_recipe
 from cyclr.experiments.runspec import RunSpec
-from cyclr.recipe import Recipe
+from cyclr.schedules.units import Units
 
 SMOKE = "smoke"
 _SMOKE_STEPS = 3
-_SIZES = {"cifar10": (32, 10), "tiny-imagenet-100": (64, 100)}
-_RUN = ("data", "net", "optimizer", "batch_size", "order", "prepare", "augment")
-_RUN += ("evaluate_every", "precision", "measures")
-_ROW = {"name", "label", "printed", "note", "policy", "steps", "needs", "tiers", *_RUN}
-_TIER = {"note", "seeds", "scale", *_RUN}
-_GRID = {"title", "source", "note", "figure", "defaults", "tiers", "rows", "claims"}
+# Height, classes and training images of the data sets.
+_SETS = {
+    "cifar10": (32, 10, 50_000),
+    "fashion-mnist": (28, 10, 60_000),
+    "imagenet": (224, 1000, 1_281_167),
+    "tiny-imagenet-100": (64, 100, 50_000),
+}
+_RUN = {"data", "net", "optimizer", "batch_size", "order", "prepare", "augment"}
+_RUN |= {"evaluate_every", "precision", "measures"}
+_SETTINGS = _RUN | {"policy", "steps", "scale"}
+_ROW = _SETTINGS | {"name", "label", "printed", "note", "in", "tiers"}
+_TIER = _SETTINGS | {"note", "seeds"}
+_GRID = {"title", "source", "note", "defaults", "tiers", "rows", "claims"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +39,19 @@ class Row:
         name: What ``--only`` and file names call it.
         label: What the table calls it.
         printed: The printed accuracy in percent; None where the paper prints none.
-        settings: Everything else, as in the file.
+        note: What a reader must know about it; may be empty.
+        tiers: The tiers it belongs to; None for all.
+        settings: What is run, as in the file.
+        changes: By tier, what differs there.
     """
 
     name: str
     label: str
     printed: float | None
+    note: str
+    tiers: tuple[str, ...] | None
     settings: Mapping[str, Any]
+    changes: Mapping[str, Mapping[str, Any]]
 
     @property
     def needs(self) -> str | None:
@@ -58,7 +71,7 @@ class Grid:
         source: Where it is printed.
         note: What a reader must know; may be empty.
         rows: In the table's order.
-        tiers: By name: seeds, and what differs from the defaults.
+        tiers: By name: seeds, a note, and what differs from the defaults.
         defaults: Of every row.
         claims: What the table is to show.
     """
@@ -67,16 +80,11 @@ class Grid:
     path: Path
     title: str
     source: str
-    note: str = ""
+    note: str
     rows: tuple[Row, ...]
     tiers: Mapping[str, Mapping[str, Any]]
     defaults: Mapping[str, Any]
-    claims: tuple[Claim, ...] = field(default=())
-
-    @property
-    def results(self) -> Path:
-        """The folder of the finished runs' results."""
-        return self.path.parent / "results" / self.path.stem
+    claims: tuple[Claim, ...]
 
     def row(self, name: str) -> Row:
         """Find a row.
@@ -91,7 +99,7 @@ class Grid:
         raise InputError(f"{self.name} has no row {name!r}; its rows: {known}")
 
     def tier(self, name: str) -> Mapping[str, Any]:
-        """Find a tier.
+        """Find a tier; ``"smoke"`` is one of every grid.
 
         Raises:
             InputError: There is none of that name.
@@ -102,6 +110,24 @@ class Grid:
             known = ", ".join([*self.tiers, SMOKE])
             raise InputError(f"{self.name} has no tier {name!r}; its tiers: {known}")
         return self.tiers[name]
+
+    def rows_of(self, tier: str, only: Sequence[str] = ()) -> list[Row]:
+        """List a tier's rows, in the table's order.
+
+        Args:
+            tier: The tier; smoke has those of ``full``.
+            only: Names of the rows to keep; all if empty.
+
+        Raises:
+            InputError: There is no row of that name at that tier.
+        """
+        self.tier(tier)
+        there = "full" if tier == SMOKE else tier
+        rows = [row for row in self.rows if row.tiers is None or there in row.tiers]
+        for name in only:
+            if self.row(name) not in rows:
+                raise InputError(f"{self.name}: row {name} is not part of tier {tier}")
+        return [row for row in rows if not only or row.name in only]
 
     def resolve(self, row: Row, tier: str, seed: int, range_test: Any = None) -> RunSpec:
         """Make the run of a row.
@@ -116,45 +142,52 @@ class Grid:
             InputError: A setting is wrong; the message names grid and row.
         """
         changes = self.tier(tier)
-        own = row.settings.get("tiers", {}).get(tier, {})
+        own = row.changes.get(tier, {})
         merged = {**self.defaults, **row.settings, **changes, **own}
         try:
-            scale = merged.get("scale", 1)
-            recipe = make_recipe(
-                merged["policy"],
-                steps=merged["steps"],
-                scale=1 if "steps" in own else scale,
-                per_epoch=_per_epoch(merged),
-                range_test=range_test,
-            )
-            settings = {key: merged[key] for key in _RUN if key in merged}
-            if "steps" in own or scale != 1:
-                settings.setdefault("evaluate_every", 1000)
-            if tier == SMOKE:
-                settings = _smoke(settings)
-            return RunSpec(recipe=recipe, seed=seed, **settings)
+            return _run(merged, seed, tier, own, range_test)
         except KeyError as error:
             raise InputError(f"{self.name}, row {row.name}: {error} is missing") from error
         except InputError as error:
             raise InputError(f"{self.name}, row {row.name}: {error}") from error
 
 
+def _run(
+    merged: Mapping[str, Any], seed: int, tier: str, own: Mapping[str, Any], range_test: Any
+) -> RunSpec:
+    per_epoch = _per_epoch(merged)
+    recipe = make_recipe(
+        merged["policy"],
+        steps=merged["steps"],
+        # A row that says how long it is at this tier is not scaled as well.
+        scale=1 if "steps" in own else merged.get("scale", 1),
+        per_epoch=per_epoch,
+        range_test=range_test,
+    )
+    settings = {key: merged[key] for key in _RUN if key in merged}
+    units = Units(steps_per_epoch=per_epoch, total_steps=recipe.total_steps)
+    every = units.steps(merged.get("evaluate_every", 1000), where="evaluate_every")
+    settings["evaluate_every"] = max(1, every)
+    if tier == SMOKE:
+        settings |= _smoke(merged)
+    return RunSpec(recipe=recipe, seed=seed, **settings)
+
+
 def _per_epoch(merged: Mapping[str, Any]) -> int | None:
-    count = merged["data"].get("train")
-    if count is None:
-        count = {"cifar10": 50_000, "tiny-imagenet-100": 50_000}.get(merged["data"]["name"])
+    data = merged["data"]
+    count = data.get("train", _SETS.get(data["name"], (0, 0, None))[2])
     return None if count is None else max(1, round(count / merged.get("batch_size", 128)))
 
 
-def _smoke(settings: dict[str, Any]) -> dict[str, Any]:
+def _smoke(merged: Mapping[str, Any]) -> dict[str, Any]:
     """Keep everything but the data and the length: the first steps, on images of the same size."""
-    data = settings["data"]
-    size, classes = _SIZES.get(data["name"], (32, 10))
+    data = merged["data"]
+    size, classes, _ = _SETS.get(data["name"], (32, 10, 0))
     made_up = {"name": "synthetic", "size": data.get("size", size), "classes": classes, "train": 40}
-    if "channels" in data:
-        made_up["channels"] = data["channels"]
-    batch = min(8, settings.get("batch_size", 128))
-    return {**settings, "data": made_up, "batch_size": batch, "stop_after": _SMOKE_STEPS}
+    if data["name"] == "fashion-mnist":
+        made_up["channels"] = 1
+    batch = min(4, merged.get("batch_size", 128))
+    return {"data": made_up, "batch_size": batch, "stop_after": _SMOKE_STEPS}
 
 
 def load_grid(path: Path) -> Grid:
@@ -172,42 +205,57 @@ def load_grid(path: Path) -> Grid:
     for key in ("title", "source", "defaults", "tiers", "rows"):
         if key not in data:
             raise InputError(f"{name}: {key} is missing from {path}")
+    _check(f"{name}, defaults", data["defaults"], _SETTINGS)
     for tier, changes in data["tiers"].items():
         _check(f"{name}, tier {tier}", changes, _TIER)
-    _check(f"{name}, defaults", data["defaults"], _ROW)
-    rows = tuple(_row(name, entry) for entry in data["rows"])
-    names = [row.name for row in rows]
-    if len(set(names)) < len(names):
-        raise InputError(f"{name}: two rows have the same name among {names}")
+        if "seeds" not in changes:
+            raise InputError(f"{name}, tier {tier}: seeds is missing; write seeds = [0]")
     grid = Grid(
         name=name,
         path=path,
         title=data["title"],
         source=data["source"],
-        note=data.get("note", ""),
-        rows=rows,
+        note=data.get("note", "").strip(),
+        rows=tuple(_row(name, entry, data["tiers"]) for entry in data["rows"]),
         tiers=data["tiers"],
         defaults=data["defaults"],
         claims=tuple(Claim.from_dict(entry, where=name) for entry in data.get("claims", ())),
     )
-    for needed in [row.needs for row in rows if row.needs] + [
-        n for claim in grid.claims for n in claim.rows
-    ]:
-        grid.row(needed)
+    _check_names(grid)
     return grid
 
 
-def _row(grid: str, entry: Mapping[str, Any]) -> Row:
+def _check_names(grid: Grid) -> None:
+    """Refuse rows of the same name, and references to rows that are not there."""
+    names = [row.name for row in grid.rows]
+    if len(set(names)) < len(names):
+        raise InputError(f"{grid.name}: two rows have the same name among {names}")
+    referred = [row.needs for row in grid.rows if row.needs]
+    referred += [name for claim in grid.claims for name in claim.rows if "/" not in name]
+    for name in referred:
+        grid.row(name)
+
+
+def _row(grid: str, entry: Mapping[str, Any], tiers: Mapping[str, Any]) -> Row:
     name = entry.get("name")
     if not isinstance(name, str) or not name:
         raise InputError(complaint(f"{grid}: rows.name", "a string", name, "name every row"))
-    _check(f"{grid}, row {name}", entry, _ROW)
-    settings = {k: v for k, v in entry.items() if k not in ("name", "label", "printed", "note")}
+    where = f"{grid}, row {name}"
+    _check(where, entry, _ROW)
+    changes = entry.get("tiers", {})
+    for tier in [*changes, *entry.get("in", ())]:
+        if tier not in tiers:
+            raise InputError(f"{where}: there is no tier {tier!r}; the tiers: {', '.join(tiers)}")
+    for tier, own in changes.items():
+        _check(f"{where}, tier {tier}", own, _SETTINGS)
     return Row(
         name=name,
         label=entry.get("label", name),
         printed=entry.get("printed"),
-        settings=settings,
+        note=entry.get("note", "").strip(),
+        tiers=tuple(entry["in"]) if "in" in entry else None,
+        settings={key: entry[key] for key in _SETTINGS if key in entry},
+        changes=changes,
     )
 
 
@@ -244,14 +292,5 @@ def get_grid(papers: Path, name: str) -> Grid:
     """
     paths = {f"{p.parent.name}-{p.stem}": p for p in sorted(papers.glob("*/*.toml"))}
     if name not in paths:
-        raise InputError(f"there is no grid {name!r}; there are: {', '.join(paths)}")
+        raise InputError(f"there is no table {name!r}; there are: {', '.join(paths)}")
     return load_grid(paths[name])
-
-
-def selected(rows: Sequence[Row], only: Sequence[str], grid: Grid) -> list[Row]:
-    """Keep the rows asked for, in the table's order; all if none are named."""
-    wanted = {grid.row(name).name for name in only}
-    return [row for row in rows if not wanted or row.name in wanted]
-
-
-__all__ = ["SMOKE", "Grid", "Recipe", "Row", "SpecError", "all_grids", "find_papers", "get_grid"]

@@ -18,7 +18,7 @@ class Measure(Protocol):
         """Look at the net after update ``step``, which used the rate ``lr``."""
 
     def at_stop(self, step: int, probabilities: torch.Tensor, labels: torch.Tensor) -> None:
-        """Look at the test set's class probabilities at a stopping point, after ``step`` updates."""
+        """Look at the test set's probabilities at a stopping point, after ``step`` updates."""
 
     def state(self) -> dict[str, Any]:
         """Give everything needed to go on later."""

@@ -9,8 +9,7 @@ from cyclr.errors import SpecError, complaint
 from cyclr.rangetest import RangeRecord
 from cyclr.rangetest.record import Outcome, Series
 from cyclr.recipe import Recipe, plan
-from cyclr.schedules import from_dict
-from cyclr.schedules.spec import Schedule
+from cyclr.schedules import Opposite, Schedule, from_dict
 from cyclr.schedules.units import Units
 
 _SCHEDULES = ("lr", "momentum", "weight_decay")
@@ -27,7 +26,7 @@ def make_recipe(
     """Make the recipe of a row.
 
     Three forms of a policy: a schedule of the rate (``kind = …``); a recipe (``lr = {…}``,
-    ``momentum = {…}``); or ``range_test = "row"`` with ``plan``, one of the policies of
+    ``momentum = {…}``, or ``momentum = [low, high]`` for one opposite to the rate); or ``range_test = "row"`` with ``plan``, one of the policies of
     :func:`cyclr.recipe.plan`, or with ``bounds``, a schedule whose base_lr and max_lr are read off
     the range test.
 
@@ -49,12 +48,32 @@ def make_recipe(
     if "kind" in policy:
         lr = from_dict(policy, where="policy", units=units)
         return Recipe(lr=lr, total_steps=length, steps_per_epoch=per_epoch)
+    return _written(policy, length, per_epoch, units)
+
+
+def _written(policy: Mapping[str, Any], length: int, per_epoch: int | None, units: Units) -> Recipe:
+    """Read a recipe that is written out."""
     if unknown := sorted(set(policy) - set(_SCHEDULES)):
         raise SpecError(f"policy.{unknown[0]} is not a key; the keys: kind, {_SCHEDULES}")
-    parts = {k: from_dict(v, where=f"policy.{k}", units=units) for k, v in policy.items()}
-    if "lr" not in parts:
+    if "lr" not in policy:
         raise SpecError(complaint("policy", "a schedule, or have lr", policy, "add lr = {…}"))
-    return Recipe(total_steps=length, steps_per_epoch=per_epoch, **parts)
+    lr = from_dict(policy["lr"], where="policy.lr", units=units)
+    parts: dict[str, Any] = {}
+    for key, value in policy.items():
+        if key == "momentum" and isinstance(value, list):
+            parts[key] = _opposite(lr, value)
+        elif key != "lr":
+            parts[key] = from_dict(value, where=f"policy.{key}", units=units)
+    return Recipe(lr=lr, total_steps=length, steps_per_epoch=per_epoch, **parts)
+
+
+def _opposite(lr: Schedule, bounds: list[float]) -> Schedule:
+    """Let the momentum fall from the upper bound to the lower as the rate rises."""
+    bottom, top = getattr(lr, "base", getattr(lr, "base_lr", None)), getattr(lr, "max_lr", None)
+    if len(bounds) != 2 or bottom is None or top is None:
+        form = "a pair [low, high] beside a rate with base_lr and max_lr"
+        raise SpecError(complaint("policy.momentum", form, bounds, "write a schedule instead"))
+    return Opposite(schedule=lr, bottom=bottom, top=top, low=bounds[0], high=bounds[1])
 
 
 def _planned(
@@ -112,6 +131,3 @@ def record_of(result: Mapping[str, Any]) -> RangeRecord:
 def _momentum(result: Mapping[str, Any]) -> float | None:
     value = result["spec"]["optimizer"].get("momentum")
     return None if value is None else float(value)
-
-
-__all__ = ["Schedule", "make_recipe", "record_of"]

@@ -11,11 +11,12 @@ import torch
 
 from cyclr.errors import InputError
 from cyclr.experiments.facts import commit, hardware, now, versions
-from cyclr.experiments.grid import SMOKE, Grid, Row
+from cyclr.experiments.grid import Grid, Row
 from cyclr.experiments.images import load_data
 from cyclr.experiments.runspec import RunSpec
 from cyclr.experiments.speed import compare_speed
 from cyclr.experiments.store import Busy, RunStore, cache_home, read_result, write_result
+from cyclr.experiments.table import results_home
 from cyclr.experiments.trainer import Trainer
 from cyclr.extras import require
 
@@ -39,23 +40,14 @@ class Job:
 
     def result_path(self, results: Path | None = None) -> Path:
         """Say where the finished result is kept."""
-        return result_path(self.grid, self.row.name, self.tier, self.seed, results)
+        return self._path(self.row.name, results)
 
+    def needed_path(self, results: Path | None = None) -> Path | None:
+        """Say where the result of the range test it needs is kept; None if it needs none."""
+        return None if self.row.needs is None else self._path(self.row.needs, results)
 
-def result_path(
-    grid: Grid, row: str, tier: str, seed: int, results: Path | None = None
-) -> Path:
-    """Say where a row's finished result is kept.
-
-    Args:
-        grid: The grid.
-        row: The row's name.
-        tier: The tier.
-        seed: The seed.
-        results: In place of the folder ``results`` beside the grids.
-    """
-    home = grid.results if results is None else results / grid.name
-    return home / tier / f"{row}-seed{seed}.json"
+    def _path(self, row: str, results: Path | None) -> Path:
+        return results_home(self.grid, results) / self.tier / f"{row}-seed{self.seed}.json"
 
 
 def jobs_of(
@@ -102,12 +94,10 @@ class Options:
 
 def resolve(job: Job, options: Options) -> RunSpec | None:
     """Make a job's spec; None as long as the range test it needs has not been run."""
-    test = None
-    if job.row.needs:
-        path = result_path(job.grid, job.row.needs, job.tier, job.seed, options.results)
-        test = read_result(path)
-        if test is None:
-            return None
+    path = job.needed_path(options.results)
+    test = None if path is None else read_result(path)
+    if path is not None and test is None:
+        return None
     return job.grid.resolve(job.row, job.tier, job.seed, test)
 
 
@@ -212,7 +202,8 @@ def run_missing(
         if not ready:
             names = ", ".join(job.name for job in waiting)
             raise InputError(f"these wait for a range test that is being run elsewhere: {names}")
-        for (job, _), result in zip(ready, _fan_out(ready, options, workers, ray, watch), strict=True):
+        results = _fan_out(ready, options, workers, ray, watch)
+        for (job, _), result in zip(ready, results, strict=True):
             if result is None:
                 tell(f"{job.name}: another process is at it")
                 continue
@@ -252,6 +243,3 @@ def _connect(address: str) -> None:
     if not ray.is_initialized():
         ray.init(address=address, logging_level="warning", log_to_driver=False)
     require("ray.util.joblib", caller="--ray", extra="ray").register_ray()
-
-
-__all__ = ["SMOKE", "Job", "Options", "finished", "jobs_of", "run_job", "run_missing"]

@@ -16,7 +16,7 @@ from cyclr.errors import InputError, TrainingError
 
 
 def cache_home() -> Path:
-    """Say where cyclr keeps what can be made again: ``$XDG_CACHE_HOME/cyclr``, or ~/.cache/cyclr."""
+    """Say where what can be made again is kept: ``$XDG_CACHE_HOME/cyclr`` or ~/.cache/cyclr."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "cyclr"
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from cyclr.errors import InputError
@@ -124,7 +123,7 @@ class Trainer:
     def _evaluate(self) -> None:
         outputs = self.outputs(self.data.test)
         labels = self.data.test.labels
-        loss = float(F.cross_entropy(outputs, labels))
+        loss = float(nn.functional.cross_entropy(outputs, labels))
         right = float((outputs.argmax(1) == labels).double().mean())
         self.curves.add_evaluation(self.step, accuracy=right, loss=loss)
         if self.step in self._stops:
@@ -136,7 +135,7 @@ class Trainer:
         """Give the net's outputs on images, in float32, without training it."""
         self.net.eval()
         pieces = []
-        for piece in part.images.split(_EVALUATION_BATCH):
+        for piece in torch.split(part.images, _EVALUATION_BATCH):
             inputs = self.prepare(piece).contiguous(memory_format=torch.channels_last)
             with self._autocast():
                 pieces.append(self.net(inputs).float())
@@ -197,8 +196,10 @@ def follow(optimizer: torch.optim.Optimizer, recipe: Recipe) -> Scheduler:
 def loss_of(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
     """Cross-entropy in float32; a net with auxiliary heads gives their outputs and weights too."""
     if isinstance(outputs, torch.Tensor):
-        return F.cross_entropy(outputs.float(), labels)
-    losses = [weight * F.cross_entropy(head.float(), labels) for head, weight in outputs]
+        return nn.functional.cross_entropy(outputs.float(), labels)
+    losses = [
+        weight * nn.functional.cross_entropy(head.float(), labels) for head, weight in outputs
+    ]
     return torch.stack(losses).sum()
 
 

@@ -12,6 +12,7 @@ from cyclr.experiments.nets.caffe import Cifar10Full, Cifar10Quick, LeNet
 from cyclr.experiments.nets.densenet import DenseNet40
 from cyclr.experiments.nets.imagenet import AlexNet, GoogLeNet
 from cyclr.experiments.nets.resnet import HeResNet, TopinResNet, WideResNet32
+from cyclr.experiments.nets.wide import WideResNet
 
 NETS: dict[str, Callable[..., nn.Module]] = {
     "alexnet": AlexNet,
@@ -22,6 +23,7 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "he_resnet": HeResNet,  # with survival < 1: stochastic depth
     "lenet": LeNet,
     "resnet": TopinResNet,
+    "wrn": WideResNet,
     "wrn32": WideResNet32,
 }
 """By name in a grid; the other keys of its ``net`` table are passed on."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from cyclr.experiments.nets.fillers import gaussian, xavier
@@ -19,7 +18,7 @@ from cyclr.experiments.nets.rates import Rates
 
 
 class _WithinChannel(torch.autograd.Function):
-    """``x / (1 + alpha · mean3×3(x²))^¾`` with few temporaries: the plain form takes twice the time.
+    """``x / (1 + alpha · mean3×3(x²))^¾`` with few temporaries: half the plain form's time.
 
     With ``s = 1 + alpha · A(x²)`` and A the 3×3 mean, which is its own transpose::
 
@@ -28,7 +27,7 @@ class _WithinChannel(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, alpha: float) -> torch.Tensor:
-        s = F.avg_pool2d(x * x, 3, stride=1, padding=1).mul_(alpha).add_(1.0)
+        s = nn.functional.avg_pool2d(x * x, 3, stride=1, padding=1).mul_(alpha).add_(1.0)
         half = s.rsqrt_()  # s^−½
         scale = half.sqrt().mul_(half)  # s^−¾
         ctx.save_for_backward(x, half, scale)
@@ -40,7 +39,7 @@ class _WithinChannel(torch.autograd.Function):
         x, half, scale = ctx.saved_tensors
         scaled = grads[0] * scale
         spread = (scaled * x).mul_(half).mul_(half)
-        spread = F.avg_pool2d(spread, 3, stride=1, padding=1).mul_(x)
+        spread = nn.functional.avg_pool2d(spread, 3, stride=1, padding=1).mul_(x)
         return scaled.sub_(spread, alpha=1.5 * ctx.alpha), None
 
 
@@ -64,7 +63,7 @@ class WithinChannelLRN(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalize ``(batch, channels, h, w)``."""
-        result: torch.Tensor = _WithinChannel.apply(x.float(), self.alpha)
+        result: torch.Tensor = _WithinChannel.apply(x.float(), self.alpha)  # type: ignore[no-untyped-call] # torch has no types here
         return result
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from cyclr.errors import InputError
@@ -30,7 +29,7 @@ class _Dense(_Layer):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Append the layer's output to its input's channels."""
-        return torch.cat([super().forward(x), x], dim=1)
+        return torch.cat([super().forward(x), x], dim=1)  # type: ignore[no-untyped-call]
 
 
 class DenseNet40(nn.Module):
@@ -79,6 +78,6 @@ class DenseNet40(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Classify images."""
-        x = F.relu(self.norm(self.body(x)))
+        x = torch.relu(self.norm(self.body(x)))
         result: torch.Tensor = self.fc(x.mean((2, 3)))
         return result

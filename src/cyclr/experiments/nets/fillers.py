@@ -34,7 +34,7 @@ def msra(layer: nn.Conv2d | nn.Linear, bias: float = 0.0) -> None:
 
 
 def fill_bn_net(net: nn.Module) -> None:
-    """Fill a BatchNorm net as the papers' prototxts do: convolutions msra, the last layer xavier."""
+    """Fill a net as the papers' prototxts do: convolutions msra, the last layer xavier."""
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d):
             msra(layer)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from cyclr.errors import InputError
@@ -30,7 +29,7 @@ def _blocks(depth: int) -> int:
 
 def _widen(x: torch.Tensor, more: int) -> torch.Tensor:
     """Append channels of zeros."""
-    return F.pad(x, (0, 0, 0, 0, 0, more)) if more else x
+    return nn.functional.pad(x, (0, 0, 0, 0, 0, more)) if more else x
 
 
 class TopinBlock(nn.Module):
@@ -57,7 +56,7 @@ class TopinBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the block."""
         y = self.norm2(self.conv2(self.norm1(self.conv1(x)).relu()))
-        shortcut = F.avg_pool2d(x, 3, stride=2, ceil_mode=True) if self.more else x
+        shortcut = nn.functional.avg_pool2d(x, 3, stride=2, ceil_mode=True) if self.more else x
         return _widen((y + shortcut).relu_(), self.more)
 
 
@@ -208,8 +207,9 @@ class WideBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the block."""
-        y: torch.Tensor = self.norm2(self.conv2(self.norm1(self.conv1(x)).relu()))
-        return y + self.shortcut(x)
+        y = self.norm2(self.conv2(self.norm1(self.conv1(x)).relu()))
+        result: torch.Tensor = y + self.shortcut(x)
+        return result
 
 
 class WideResNet32(nn.Module):
