@@ -187,7 +187,11 @@ def _smoke(merged: Mapping[str, Any]) -> dict[str, Any]:
     if data["name"] == "fashion-mnist":
         made_up["channels"] = 1
     batch = min(4, merged.get("batch_size", 128))
-    return {"data": made_up, "batch_size": batch, "stop_after": _SMOKE_STEPS}
+    first = {"data": made_up, "batch_size": batch, "stop_after": _SMOKE_STEPS}
+    if merged["policy"].get("kind") == "linear_sweep":
+        # Enough to read bounds from, for the rows that are planned from them.
+        first |= {"stop_after": 4 * _SMOKE_STEPS, "evaluate_every": 1}
+    return first
 
 
 def load_grid(path: Path) -> Grid:

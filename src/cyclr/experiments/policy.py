@@ -25,10 +25,10 @@ def make_recipe(
 ) -> Recipe:
     """Make the recipe of a row.
 
-    Three forms of a policy: a schedule of the rate (``kind = …``); a recipe (``lr = {…}``,
-    ``momentum = {…}``, or ``momentum = [low, high]`` for one opposite to the rate); or ``range_test = "row"`` with ``plan``, one of the policies of
-    :func:`cyclr.recipe.plan`, or with ``bounds``, a schedule whose base_lr and max_lr are read off
-    the range test.
+    Three forms of a policy: a schedule of the rate (``kind = …``); a recipe (``lr = {…}`` and
+    ``momentum = {…}``, or ``momentum = [low, high]`` for one opposite to the rate); or
+    ``range_test = "row"`` with ``plan``, one of the policies of :func:`cyclr.recipe.plan`, or with
+    ``bounds``, a schedule whose base_lr and max_lr are read off the range test.
 
     Args:
         policy: The policy.

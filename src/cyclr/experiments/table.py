@@ -68,7 +68,7 @@ def rows(grid: Grid, tier: str, found: Mapping[str, Sequence[Result]]) -> list[d
                 "n": len(runs),
                 "seeds_wanted": len(grid.tier(tier)["seeds"]),
                 "steps": runs[0]["steps"] if runs else None,
-                "steps_per_second": _median(run["steps_per_second"] for run in runs),
+                "steps_per_cpu_second": _median(run["steps_per_cpu_second"] for run in runs),
                 "share_of_bare_loop": _median(run["speed"]["ratio"] for run in runs),
                 "diverged": sum(run["outcome"] == "diverged" for run in runs),
             }
@@ -84,7 +84,7 @@ def _median(values: Iterable[float]) -> float | None:
 def markdown(entries: Sequence[Mapping[str, Any]]) -> str:
     """Write the table in Markdown."""
     lines = [
-        "| row | steps | printed | ours | n | steps/s | of a bare loop |",
+        "| row | steps | printed | ours | n | steps per CPU second | of a bare loop |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for entry in entries:
@@ -94,7 +94,7 @@ def markdown(entries: Sequence[Mapping[str, Any]]) -> str:
             f"{entry['printed']:.1f}" if entry["printed"] is not None else "",
             _ours(entry),
             f"{entry['n']} of {entry['seeds_wanted']}",
-            f"{entry['steps_per_second']:.1f}" if entry["n"] else "",
+            f"{entry['steps_per_cpu_second']:.1f}" if entry["n"] else "",
             f"{100 * entry['share_of_bare_loop']:.0f} %" if entry["n"] else "",
         ]
         lines.append("| " + " | ".join(cells) + " |")

@@ -17,6 +17,7 @@ from torch import nn
 
 from cyclr.errors import InputError
 from cyclr.experiments.batches import Batches, make_prepare, seeded
+from cyclr.experiments.clock import Clock
 from cyclr.experiments.curves import Curves
 from cyclr.experiments.data import Images
 from cyclr.experiments.images import Data
@@ -60,7 +61,7 @@ class Trainer:
         self.measures = make_measures(spec.measures)
         self.curves = Curves(spec.steps)
         self.step = 0
-        self.seconds = 0.0
+        self.clock = Clock()
         self.interruptions = 0
         self._stops = {s for s in spec.recipe.stopping_points if s <= spec.steps} | {spec.steps}
 
@@ -81,22 +82,22 @@ class Trainer:
         if store is not None and (state := store.load()) is not None:
             self.load(state)
         self.net.train()
-        saved = started = time.perf_counter()
-        spent = self.seconds
+        saved = time.perf_counter()
+        self.clock.start()
         while self.step < self.spec.steps and not self.curves.diverged:
             self.advance()
-            now = time.perf_counter()
             if self._due():
-                self.seconds = spent + now - started
+                self.clock.stop()  # evaluation is not training
                 self._evaluate()
-                spent, started = self.seconds, time.perf_counter()  # evaluation is not training
+                self.clock.start()
             if self.step % 20 == 0 and on_progress is not None:
                 on_progress(self)
-            if store is not None and now - saved >= every_seconds:
-                self.seconds = spent + time.perf_counter() - started
+            if store is not None and time.perf_counter() - saved >= every_seconds:
+                self.clock.stop()
                 store.save(self.state())
+                self.clock.start()
                 saved = time.perf_counter()
-        self.seconds = spent + time.perf_counter() - started
+        self.clock.stop()
 
     def advance(self) -> None:
         """Make one update."""
@@ -152,7 +153,8 @@ class Trainer:
             "spec": json.dumps(self.spec.to_dict(), sort_keys=True),
             "data": self.data.fingerprint,
             "step": self.step,
-            "seconds": self.seconds,
+            "seconds": self.clock.wall,
+            "cpu_seconds": self.clock.cpu,
             "interruptions": self.interruptions,
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -173,7 +175,8 @@ class Trainer:
                 f"the checkpoint was made with other images (fingerprint {state['data']}, these "
                 f"have {self.data.fingerprint}); pass the data it was begun with, or delete it"
             )
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step = state["step"]
+        self.clock = Clock(wall=state["seconds"], cpu=state["cpu_seconds"])
         self.interruptions = state["interruptions"] + 1
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
