@@ -26,7 +26,7 @@ _SETS = {
 _RUN = {"data", "net", "optimizer", "batch_size", "order", "prepare", "augment"}
 _RUN |= {"evaluate_every", "precision", "measures"}
 _SETTINGS = _RUN | {"policy", "steps", "scale"}
-_ROW = _SETTINGS | {"name", "label", "printed", "note", "in", "tiers"}
+_ROW = _SETTINGS | {"name", "label", "printed", "note", "in", "tiers", "cut"}
 _TIER = _SETTINGS | {"note", "seeds"}
 _GRID = {"title", "source", "note", "defaults", "tiers", "rows", "claims"}
 
@@ -43,6 +43,7 @@ class Row:
         tiers: The tiers it belongs to; None for all.
         settings: What is run, as in the file.
         changes: By tier, what differs there.
+        cut: The row whose runs this one is the beginning of; it is read off them, not run.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Row:
     tiers: tuple[str, ...] | None
     settings: Mapping[str, Any]
     changes: Mapping[str, Mapping[str, Any]]
+    cut: str | None = None
 
     @property
     def needs(self) -> str | None:
@@ -234,7 +236,7 @@ def _check_names(grid: Grid) -> None:
     names = [row.name for row in grid.rows]
     if len(set(names)) < len(names):
         raise InputError(f"{grid.name}: two rows have the same name among {names}")
-    referred = [row.needs for row in grid.rows if row.needs]
+    referred = [name for row in grid.rows for name in (row.needs, row.cut) if name]
     referred += [name for claim in grid.claims for name in claim.rows if "/" not in name]
     for name in referred:
         grid.row(name)
@@ -260,6 +262,7 @@ def _row(grid: str, entry: Mapping[str, Any], tiers: Mapping[str, Any]) -> Row:
         tiers=tuple(entry["in"]) if "in" in entry else None,
         settings={key: entry[key] for key in _SETTINGS if key in entry},
         changes=changes,
+        cut=entry.get("cut"),
     )
 
 

@@ -62,14 +62,9 @@ def jobs_of(
         seeds: In place of the tier's own.
     """
     chosen = list(grid.tier(tier)["seeds"]) if seeds is None else list(seeds)
-    names = [row.name for row in rows]
-    wanted = list(rows)
-    for row in rows:
-        if row.needs and row.needs not in names:
-            names.append(row.needs)
-            wanted.append(grid.row(row.needs))
-    first = {row.needs for row in wanted}
-    ordered = sorted(wanted, key=lambda row: row.name not in first)
+    names = dict.fromkeys(row.cut or row.name for row in rows)
+    first = dict.fromkeys(row.needs for row in rows if row.needs)
+    ordered = [grid.row(name) for name in {**first, **names}]
     return [Job(grid=grid, row=r, tier=tier, seed=s) for s in chosen for r in ordered]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from cyclr.errors import InputError
 from cyclr.experiments.claims import Claim, Values
-from cyclr.experiments.grid import Grid
+from cyclr.experiments.grid import Grid, Row
 from cyclr.experiments.quantities import QUANTITIES, accuracy
 from cyclr.experiments.store import read_result
 
@@ -43,7 +43,27 @@ def load_results(grid: Grid, tier: str, results: Path | None = None) -> dict[str
         found.setdefault(result["row"], []).append(result)
     for members in found.values():
         members.sort(key=lambda result: int(result["seed"]))
+    for row in grid.rows_of(tier):
+        if row.cut is not None and row.cut in found:
+            found[row.name] = [_cut(row, whole) for whole in found[row.cut]]
     return found
+
+
+def _cut(row: Row, whole: Result) -> Result:
+    """Read a row off the run that it is the beginning of."""
+    steps = row.settings["steps"]
+    curve = whole["curve"]
+    kept = [entry for entry in curve["evaluations"] if entry["step"] <= steps]
+    if not kept or kept[-1]["step"] != steps:
+        raise InputError(f"row {row.name}: {whole['row']} was not evaluated after {steps} steps")
+    losses = curve["loss"][: steps // curve["stretch"]]
+    return {
+        **whole,
+        "row": row.name,
+        "steps": steps,
+        "accuracy": kept[-1]["accuracy"],
+        "curve": {**curve, "loss": losses, "evaluations": kept},
+    }
 
 
 def rows(grid: Grid, tier: str, found: Mapping[str, Sequence[Result]]) -> list[dict[str, Any]]:
