@@ -28,7 +28,7 @@ class Images(NamedTuple):
 
 
 def digits() -> tuple[Images, Images]:
-    """Load scikit-learn's handwritten digits: 1,437 to train on and 360 to validate, 1×8×8.
+    """Load scikit-learn's handwritten digits: 1,438 to train on and 359 to validate, 1×8×8.
 
     Every fifth example validates; the pixel values run from 0 to 16.
     """

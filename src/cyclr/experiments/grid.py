@@ -28,7 +28,7 @@ _RUN |= {"evaluate_every", "precision", "measures"}
 _SETTINGS = _RUN | {"policy", "steps", "scale"}
 _ROW = _SETTINGS | {"name", "label", "printed", "note", "in", "tiers", "cut"}
 _TIER = _SETTINGS | {"note", "seeds"}
-_GRID = {"title", "source", "note", "defaults", "tiers", "rows", "claims"}
+_GRID = {"title", "order", "source", "note", "defaults", "tiers", "rows", "claims"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,7 @@ class Grid:
         name: Such as ``clr-table1``.
         path: The file it was read from.
         title: One line.
+        order: Where it comes among all tables; the lowest first.
         source: Where it is printed.
         note: What a reader must know; may be empty.
         rows: In the table's order.
@@ -81,6 +82,7 @@ class Grid:
     name: str
     path: Path
     title: str
+    order: int
     source: str
     note: str
     rows: tuple[Row, ...]
@@ -220,6 +222,7 @@ def load_grid(path: Path) -> Grid:
         name=name,
         path=path,
         title=data["title"],
+        order=data.get("order", 0),
         source=data["source"],
         note=data.get("note", "").strip(),
         rows=tuple(_row(name, entry, data["tiers"]) for entry in data["rows"]),
@@ -286,9 +289,9 @@ def find_papers(folder: str | None = None) -> Path:
 
 
 def all_grids(papers: Path) -> dict[str, Grid]:
-    """Read every grid of a folder, by name."""
+    """Read every grid of a folder, by name, in their order."""
     grids = [load_grid(path) for path in sorted(papers.glob("*/*.toml"))]
-    return {grid.name: grid for grid in grids}
+    return {grid.name: grid for grid in sorted(grids, key=lambda grid: (grid.order, grid.name))}
 
 
 def get_grid(papers: Path, name: str) -> Grid:

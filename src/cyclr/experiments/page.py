@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cyclr.experiments.claims import Claim
 from cyclr.experiments.grid import Grid
-from cyclr.experiments.quantities import QUANTITIES
 from cyclr.experiments.table import Evidence, markdown, rows
 
 _INTRO = """\
@@ -48,34 +49,43 @@ def page(grids: Mapping[str, Grid], results: Path | None = None) -> str:
 
 
 def _overview(grids: Mapping[str, Grid], evidence: Evidence) -> str:
-    lines = [
-        "## Claims",
-        "",
-        "| claim | where | tier | a | b | verdict |",
-        "|---|---|---|--:|--:|---|",
-    ]
+    """List the claims that finished runs speak to, and name those that wait."""
+    lines = ["## Claims", "", "| claim | table, tier | printed | ours | verdict |"]
+    lines.append("|---|---|--:|--:|---|")
+    waiting = []
     for grid in grids.values():
         for claim, verdict in evidence.verdicts(grid):
-            a = _value(evidence, grid, claim, claim.a)
-            b = _value(evidence, grid, claim, claim.b)
-            lines.append(
-                f"| {claim.text} | [{grid.name}](#{grid.name}) | {claim.tier} | {a} | {b} | "
-                f"{verdict} |"
-            )
+            where = f"[{grid.name}](#{grid.name}), {claim.tier}"
+            if verdict.startswith("not run yet"):
+                waiting.append(f"- {claim.text} ({where})")
+                continue
+            sides = [claim.a, claim.b]
+            printed = " / ".join(_printed(grids, grid, claim, side) for side in sides)
+            ours = " / ".join(_ours(evidence, grid, claim, side) for side in sides)
+            lines.append(f"| {claim.text} | {where} | {printed} | {ours} | {verdict} |")
+    if waiting:
+        lines += ["", "Not run yet:", "", *waiting]
     return "\n".join(lines) + "\n"
 
 
-def _value(evidence: Evidence, grid: Grid, claim: Any, side: Any) -> str:
-    """Word one side of a claim: a row's mean and count, or the number it is held against."""
+def _printed(grids: Mapping[str, Grid], grid: Grid, claim: Claim, side: Any) -> str:
+    """Give the printed accuracy of one side of a claim."""
+    if not isinstance(side, str) or claim.quantity != "accuracy":
+        return "–"
+    home, _, name = side.rpartition("/")
+    printed = grids[home or grid.name].row(name).printed
+    return "–" if printed is None else f"{printed:g}"
+
+
+def _ours(evidence: Evidence, grid: Grid, claim: Claim, side: Any) -> str:
+    """Word one side of a claim: a row's mean, deviation and count, or what it is held against."""
     if isinstance(side, list):
         return f"{side[0]:g} to {side[1]:g}"
     if not isinstance(side, str):
         return f"{side:g}"
     values = evidence.values(grid.name, claim.tier, claim.quantity, side)
-    if not values:
-        return "–"
-    unit = QUANTITIES[claim.quantity].unit
-    return f"{sum(values) / len(values):.4g}{unit}"
+    spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.4g}{spread} (n = {len(values)})"
 
 
 def _section(grid: Grid, evidence: Evidence) -> str:

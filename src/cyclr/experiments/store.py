@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,11 @@ import torch
 
 from cyclr import jsonfile
 from cyclr.errors import InputError, TrainingError
+
+try:
+    import fcntl
+except ImportError:  # Windows: runs are not locked there, so start one process at a time
+    fcntl = None  # type: ignore[assignment]
 
 
 def cache_home() -> Path:
@@ -49,7 +53,8 @@ class RunStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if fcntl is not None:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise Busy(f"another process is running {self.folder}") from error
             yield
@@ -76,7 +81,7 @@ class RunStore:
             state: dict[str, Any] = torch.load(self._checkpoint, weights_only=True)
         except Exception as error:  # pickle raises whatever it meets
             raise InputError(
-                f"cannot read {self._checkpoint}: {error}; delete it to run from the beginning"
+                f"cannot read {self._checkpoint}: it is damaged; delete it to run from the beginning"
             ) from error
         return state
 
