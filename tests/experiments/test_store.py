@@ -43,9 +43,7 @@ def test_a_crash_while_writing_leaves_the_last_checkpoint(
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(
-        InputError, match=r"checkpoint\.pt: it is damaged; delete it to run from the beginning"
-    ):
+    with pytest.raises(InputError, match=r"checkpoint\.pt: it is damaged; delete it to begin anew"):
         RunStore(tmp_path).load()
 
 

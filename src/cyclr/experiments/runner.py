@@ -129,8 +129,7 @@ def run_job(job: Job, spec: RunSpec, options: Options, watch: Watch | None = Non
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    home = cache_home() / "papers" if options.store is None else options.store
-    store = RunStore(home / job.grid.name / job.tier / f"{job.row.name}-{job.seed}-{spec.key}")
+    store = _store(job, spec, options)
     try:
         with store.lock():
             data = load_data(spec.data, options.data_dir)
@@ -139,6 +138,11 @@ def run_job(job: Job, spec: RunSpec, options: Options, watch: Watch | None = Non
             return _result(job, trainer)
     except Busy:
         return None
+
+
+def _store(job: Job, spec: RunSpec, options: Options) -> RunStore:
+    home = cache_home() / "papers" if options.store is None else options.store
+    return RunStore(home / job.grid.name / job.tier / f"{job.row.name}-{job.seed}-{spec.key}")
 
 
 def _result(job: Job, trainer: Trainer) -> dict[str, Any]:
@@ -200,11 +204,12 @@ def run_missing(
             names = ", ".join(job.name for job in waiting)
             raise InputError(f"these wait for a range test that is being run elsewhere: {names}")
         results = _fan_out(ready, options, workers, ray, watch)
-        for (job, _), result in zip(ready, results, strict=True):
+        for (job, spec), result in zip(ready, results, strict=True):
             if result is None:
                 tell(f"{job.name}: another process is at it")
                 continue
             write_result(job.result_path(options.results), result)
+            _store(job, spec, options).clear()
             tell(f"{job.name}: {100 * result['accuracy']:.2f} % in {result['seconds']:.0f} s")
             done.append(result)
         tried = {job.name for job, _ in ready}
@@ -230,7 +235,7 @@ def _fan_out(
         results: Iterable[Any] = joblib.Parallel(n_jobs=workers, return_as="generator")(calls)
         return results
     _connect(ray)
-    with joblib.parallel_config(backend="ray"):
+    with joblib.parallel_config(backend="ray", n_jobs=-1):
         return list(joblib.Parallel()(calls))
 
 

@@ -81,7 +81,7 @@ class RunStore:
             state: dict[str, Any] = torch.load(self._checkpoint, weights_only=True)
         except Exception as error:  # pickle raises whatever it meets
             raise InputError(
-                f"cannot read {self._checkpoint}: it is damaged; delete it to run from the beginning"
+                f"cannot read {self._checkpoint}: it is damaged; delete it to begin anew"
             ) from error
         return state
 

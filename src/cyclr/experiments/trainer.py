@@ -98,6 +98,8 @@ class Trainer:
                 self.clock.start()
                 saved = time.perf_counter()
         self.clock.stop()
+        if store is not None:
+            store.save(self.state())  # the result may be lost on its way to the disk
 
     def advance(self) -> None:
         """Make one update."""
