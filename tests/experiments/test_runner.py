@@ -111,10 +111,10 @@ def _command(papers: Path, store: Path) -> list[str]:
 
 
 def test_a_process_killed_again_and_again_ends_with_the_same_bits(tmp_path: Path) -> None:
-    text = GRID.replace("steps = 12\n\n[tiers", "steps = 1500\n\n[tiers").replace(
-        "evaluate_every = 4", "evaluate_every = 500"
+    text = GRID.replace("steps = 12\n\n[tiers", "steps = 400\n\n[tiers").replace(
+        "evaluate_every = 4", "evaluate_every = 200"
     )
-    text = text.replace('cut = "fixed"\nsteps = 4', 'cut = "fixed"\nsteps = 500')
+    text = text.replace('cut = "fixed"\nsteps = 4', 'cut = "fixed"\nsteps = 200')
     whole = get_grid(write_grid(tmp_path / "whole", text), "paper-table")
     run_missing(_jobs(whole, "fixed"), Options(store=tmp_path / "whole" / "store", threads=1))
     papers, store = write_grid(tmp_path / "cut", text), tmp_path / "store"
