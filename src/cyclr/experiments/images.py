@@ -34,8 +34,8 @@ class Data:
     Attributes:
         train: What to train on, ``(n, channels, h, w)`` in bytes, channels last in memory.
         test: What to measure accuracy on.
-        fingerprint: 16 hexadecimal digits that change with any label and, up to 200,000 images, with
-            any image.
+        fingerprint: 16 hexadecimal digits that change with any label, and with any image of up to
+            200,000.
     """
 
     train: Images
