@@ -301,7 +301,9 @@ def test_without_the_datasets_library_the_command_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MissingExtraError, match=r"cifar10 task needs datasets.*'cyclr\[training\]"):
+    with pytest.raises(
+        MissingExtraError, match=r"an image data set needs datasets.*'cyclr\[training\]"
+    ):
         data.image_dataset(str(tmp_path), size=4)
 
 

@@ -11,7 +11,7 @@ from cyclr.errors import CyclrError, InputError, MissingExtraError
 
 # What the [cli] extra installs; anything else that is missing is a bug, and shows as one.
 _PACKAGES = {"accelerate", "datasets", "matplotlib", "rich", "safetensors", "sklearn", "torch"}
-_PACKAGES |= {"torchdata"}
+_PACKAGES |= {"joblib", "ray", "torchdata"}
 
 
 def main() -> None:

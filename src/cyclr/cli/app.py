@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cyclr.cli import find, fit, plan, show
+from cyclr.cli import find, fit, plan, reproduce, show
 from cyclr.cli.options import guarded
 
 app = typer.Typer(
@@ -44,4 +44,7 @@ app.command("plan", epilog="Example: cyclr plan record.json --epochs 30 --policy
 app.command("show", epilog="Example: cyclr show recipe.json --plot recipe.png")(guarded(show.show))
 app.command("fit", epilog="Example: cyclr fit digits --epochs 30 --out runs/digits")(
     guarded(fit.fit)
+)
+app.command("reproduce", epilog="Example: cyclr reproduce clr-table1 --tier full --only fixed-70k")(
+    guarded(reproduce.reproduce)
 )

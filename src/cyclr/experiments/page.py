@@ -1,0 +1,107 @@
+"""The page a reader would cite: every claim, printed, ours, n, mean ± std, verdict."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cyclr.experiments.claims import Claim
+from cyclr.experiments.grid import Grid
+from cyclr.experiments.table import Evidence, markdown, rows
+
+_INTRO = """\
+<!-- Made by `cyclr reproduce --page docs/papers.md` from the results in papers/; do not edit. -->
+# The papers, reproduced
+
+Every number here is computed from the finished runs in `papers/*/results`, each of which keeps its
+resolved settings, seed, versions, hardware, curve and speed. The tables are made by
+
+```bash
+cyclr reproduce clr-table1 --tier full --data-dir DIR     # run what is missing, print the table
+cyclr reproduce --page docs/papers.md                     # this page
+```
+
+A run that is cut off goes on where it was, to the bit. The tier `full` is the paper's scale, `cpu`
+a scaled one that says how, and `smoke` the first steps of `full` on made-up images.
+
+*Ours* is accuracy on the test set at the last step, mean ± standard deviation over n seeds, in
+percent. *Of a bare loop* is the speed of the whole loop beside forward, backward and update alone.
+
+CIFAR-10 here is a copy re-encoded as JPEG (quality 75), which costs one to three points; compare
+rows with each other before comparing them with print. Every second class of Tiny ImageNet (100
+classes) stands in for CIFAR-100, at 32×32, and for ImageNet, at 64×64.
+"""
+
+
+def page(grids: Mapping[str, Grid], results: Path | None = None) -> str:
+    """Write the page.
+
+    Args:
+        grids: All grids, by name.
+        results: In place of the folders ``results`` beside the grids.
+    """
+    evidence = Evidence(grids, results)
+    parts = [_INTRO, _overview(grids, evidence)]
+    parts += [_section(grid, evidence) for grid in grids.values()]
+    return "\n".join(parts)
+
+
+def _overview(grids: Mapping[str, Grid], evidence: Evidence) -> str:
+    """List the claims that finished runs speak to, and name those that wait."""
+    lines = ["## Claims", "", "| claim | table, tier | printed | ours | verdict |"]
+    lines.append("|---|---|--:|--:|---|")
+    waiting = []
+    for grid in grids.values():
+        for claim, verdict in evidence.verdicts(grid):
+            where = f"[{grid.name}](#{grid.name}), {claim.tier}"
+            if verdict.startswith("not run yet"):
+                waiting.append(f"- {claim.text} ({where})")
+                continue
+            sides = [claim.a, claim.b]
+            printed = " / ".join(_printed(grids, grid, claim, side) for side in sides)
+            ours = " / ".join(_ours(evidence, grid, claim, side) for side in sides)
+            lines.append(f"| {claim.text} | {where} | {printed} | {ours} | {verdict} |")
+    if waiting:
+        lines += ["", "Not run yet:", "", *waiting]
+    return "\n".join(lines) + "\n"
+
+
+def _printed(grids: Mapping[str, Grid], grid: Grid, claim: Claim, side: Any) -> str:
+    """Give the printed accuracy of one side of a claim."""
+    if not isinstance(side, str) or claim.quantity != "accuracy":
+        return "–"
+    home, _, name = side.rpartition("/")
+    printed = grids[home or grid.name].row(name).printed
+    return "–" if printed is None else f"{printed:g}"
+
+
+def _ours(evidence: Evidence, grid: Grid, claim: Claim, side: Any) -> str:
+    """Word one side of a claim: a row's mean, deviation and count, or what it is held against."""
+    if isinstance(side, list):
+        return f"{side[0]:g} to {side[1]:g}"
+    if not isinstance(side, str):
+        return f"{side:g}"
+    values = evidence.values(grid.name, claim.tier, claim.quantity, side)
+    spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.4g}{spread} (n = {len(values)})"
+
+
+def _section(grid: Grid, evidence: Evidence) -> str:
+    parts = [f"({grid.name})=", f"## {grid.title}", "", f"`{grid.name}`, after {grid.source}.", ""]
+    if grid.note:
+        parts += [grid.note, ""]
+    waiting = []
+    for tier, settings in grid.tiers.items():
+        found = evidence.of(grid.name, tier)
+        if not any(found.get(row.name) for row in grid.rows_of(tier)):
+            waiting.append(tier)
+            continue
+        parts += [f"**Tier {tier}.** {settings.get('note', '')}".rstrip(), ""]
+        parts += [markdown(rows(grid, tier, found)), ""]
+    if waiting:
+        parts += [f"Not run yet: tier {' and tier '.join(waiting)}.", ""]
+    notes = [f"- `{row.name}`: {row.note}" for row in grid.rows if row.note]
+    notes += [f"- {claim.text}: {claim.note}" for claim in grid.claims if claim.note]
+    return "\n".join([*parts, *notes, ""])

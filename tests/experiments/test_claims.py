@@ -1,0 +1,65 @@
+"""Verdicts."""
+
+from typing import Any
+
+import pytest
+
+from cyclr.errors import InputError
+from cyclr.experiments.claims import Claim
+
+TEXT = {"text": "a beats b", "a": "a", "b": "b", "relation": "beats"}
+
+
+def _verdict(a: list[float], b: Any, relation: str, margin: float = 0.0, **changes: Any) -> str:
+    sides = {"a": a, "b": b if isinstance(b, list) else []}
+    other = b if not isinstance(b, list) else "b"
+    claim = Claim(text="", a="a", b=other, relation=relation, margin=margin, **changes)
+    return claim.verdict(lambda row: sides[row])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "relation", "margin", "verdict"),
+    [
+        ([80.0], [79.0], "beats", 0.5, "holds: +1.00 points (margin 0.5, n = 1)"),
+        ([80.0], [79.5], "beats", 0.5, "does not hold: +0.50 points (margin 0.5, n = 1)"),
+        ([79.5], [80.0], "reaches", 0.5, "holds: -0.50 points (margin 0.5, n = 1)"),
+        ([79.4], [80.0], "reaches", 0.5, "does not hold: -0.60 points (margin 0.5, n = 1)"),
+        ([80.4], [80.0], "equals", 0.5, "holds: +0.40 points (margin 0.5, n = 1)"),
+        ([79.4], [80.0], "equals", 0.5, "does not hold: -0.60 points (margin 0.5, n = 1)"),
+        ([80.0, 82.0], [79.0], "beats", 0, "holds: +2.00 points (margin 0, n = 2 against n = 1)"),
+        # Standard error: sqrt(2/2 + 2/2).
+        ([80.0, 82.0], [79.0, 81.0], "beats", 0, "holds: +1.00 ± 1.41 points (margin 0, n = 2)"),
+        ([3.0, 5.0], 3.5, "beats", 0, "holds: +0.50 points (margin 0, n = 2)"),
+        ([], [79.0], "beats", 0, "not run yet: a"),
+        ([], [], "beats", 0, "not run yet: a, b"),
+    ],
+)
+def test_verdicts(a: list[float], b: Any, relation: str, margin: float, verdict: str) -> None:
+    assert _verdict(a, b, relation, margin) == verdict
+
+
+def test_a_range_includes_both_ends() -> None:
+    claim = Claim(text="", a="a", b=[0.003, 0.012], relation="within", quantity="max_lr")
+    assert claim.verdict(lambda _: [0.012]) == "holds: 0.012 (n = 1)"
+    assert claim.verdict(lambda _: [0.002]) == "does not hold: 0.002 (n = 1)"
+    assert claim.verdict(lambda _: []) == "not run yet: a"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"winner": "a"}, r"grid: claims\.winner is not a key"),
+        ({"relation": "outdoes"}, r"grid: claims\.relation must be one of reaches, beats"),
+        ({"quantity": "beauty"}, r"grid: claims\.quantity must be one of accuracy"),
+        ({"b": [1, 2]}, r"grid: claims\.b must be a pair \[low, high\] with the relation within"),
+        ({"relation": "within"}, r"grid: claims\.b must be a pair"),
+    ],
+)
+def test_what_is_no_claim_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Claim.from_dict({**TEXT, **changes}, where="grid")
+
+
+def test_a_claim_needs_two_sides() -> None:
+    with pytest.raises(InputError, match=r"grid: claims\.b is missing"):
+        Claim.from_dict({key: TEXT[key] for key in ("text", "a", "relation")}, where="grid")

@@ -1,0 +1,53 @@
+"""Pictures of the papers' experiments."""
+
+import copy
+from typing import Any
+
+from cyclr.report.papers import accuracy_figure, estimate_figure, figures, sweep_figure
+from experiments.paper_runs import sweep_result
+
+
+def _trained(seed: int = 0) -> dict[str, Any]:
+    result = copy.deepcopy(sweep_result())
+    result["spec"]["recipe"]["lr"] = {"kind": "constant", "value": 0.1}
+    result |= {"row": "fixed", "seed": seed, "accuracy": 0.6 + seed / 10}
+    for entry in result["curve"]["evaluations"]:
+        entry["accuracy"] += seed / 10
+    rows = [[step, 0.1, 0.3, 0.2 + step / 1000] for step in range(0, 100, 10)]
+    measure = {"columns": ["step", "lr", "estimate", "average"], "rows": rows}
+    result["measures"] = {"hessian_free": measure}
+    return result
+
+
+def test_accuracies_are_means_over_seeds_in_percent() -> None:
+    figure = accuracy_figure("a table", {"fixed": [_trained(0), _trained(1)]})
+    (line,) = figure.axes[0].lines
+    assert line.get_label() == "fixed (n = 2)"
+    evaluations = sweep_result()["curve"]["evaluations"]
+    assert line.get_xdata()[-1] == evaluations[-1]["step"]
+    assert abs(line.get_ydata()[-1] - 100 * (evaluations[-1]["accuracy"] + 0.05)) < 1e-9
+
+
+def test_a_run_that_diverged_early_shortens_the_mean() -> None:
+    short = _trained(1)
+    short["curve"]["evaluations"] = short["curve"]["evaluations"][:3]
+    figure = accuracy_figure("a table", {"fixed": [_trained(0), short]})
+    assert len(figure.axes[0].lines[0].get_ydata()) == 3
+
+
+def test_estimates_are_drawn_with_the_rate() -> None:
+    figure = estimate_figure("a table", {"constant": [_trained()]})
+    labels = [line.get_label() for line in figure.axes[0].lines]
+    assert labels == ["estimate, constant", "rate, constant"]
+    assert [round(y, 6) for y in figure.axes[0].lines[0].get_ydata()[:2]] == [0.2, 0.21]
+
+
+def test_a_sweep_is_drawn_as_a_range_test() -> None:
+    figure = sweep_figure(sweep_result())
+    assert figure.axes[0].get_xlabel() == "learning rate"
+
+
+def test_every_picture_that_the_runs_allow() -> None:
+    runs = {"range test": [sweep_result()], "fixed": [_trained()], "missing": []}
+    assert list(figures("a table", runs)) == ["accuracy", "range-sweep", "hessian-free"]
+    assert figures("a table", {"missing": []}) == {}
