@@ -52,6 +52,13 @@ def fit(
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="Run this recipe instead of finding one.")
     ] = None,
+    confirm: Annotated[
+        bool,
+        typer.Option(
+            "--confirm",
+            help="Challenge the reading by two short trainings: a fifth of the budget.",
+        ),
+    ] = False,
     find_steps: Annotated[
         int | None,
         typer.Option(
@@ -127,7 +134,8 @@ def fit(
 
     check_choice("--policy", policy, POLICIES)
     check_choice("--rule", rule, [name for name in RULES if name != "accuracy"])
-    planning = {"--epochs": epochs, "--policy": policy, "--rule": rule, "--steps": find_steps}
+    planning = {"--epochs": epochs, "--policy": policy, "--rule": rule}
+    planning |= {"--confirm": confirm or None, "--steps": find_steps}
     check_conflicts(planning, recipe=recipe, resume=resume, extend=extend, out=out, task=task)
     given = {
         "on_plateau": on_plateau,
@@ -153,7 +161,7 @@ def fit(
     if resume is not None:
         run, reading = _resume(request, recipe, extend), None
     else:
-        plan = (epochs, policy, rule, find_steps)
+        plan = (epochs, policy, rule, find_steps, confirm)
         run, reading = _begin(request, None if recipe is None else Recipe.load(recipe), out, *plan)
     report(run, reading, as_json)
 
@@ -166,6 +174,7 @@ def _begin(
     policy: str | None,
     rule: str | None,
     find_steps: int | None,
+    confirm: bool,
 ) -> tuple[Run, Any]:
     """Find, plan and train into a new folder."""
     from cyclr.experiments.pipeline import build
@@ -186,6 +195,8 @@ def _begin(
     if given is None:
         steps = min(100, max(60, budget // 10)) if find_steps is None else find_steps
         record, reading = _find(parts, steps, rule, settings)
+        if confirm:
+            reading = _confirm(parts, reading, budget, settings)
         given = make_plan(
             reading,
             total_steps=budget,
@@ -220,11 +231,25 @@ def _fresh(name: str) -> str:
     return stem if not Path(stem).exists() else next(p for p in taken if not Path(p).exists())
 
 
+_UPDATE = ("accumulate", "max_grad_norm", "mixed_precision")  # what range tests share with fit
+
+
+def _confirm(parts: Parts, reading: Any, budget: int, settings: dict[str, Any]) -> Any:
+    from cyclr.experiments.pipeline import challenge
+
+    options = {name: settings[name] for name in _UPDATE if name in settings}
+    confirmed = challenge(parts, reading, total_steps=budget, **options)
+    say(
+        f"trials of {len(confirmed.trials[0].loss)} steps at {confirmed.trials[0].max_lr:.3g} and "
+        f"{confirmed.trials[1].max_lr:.3g}: max_lr {confirmed.max_lr:.3g}"
+    )
+    return confirmed
+
+
 def _find(parts: Parts, steps: int, rule: str | None, settings: dict[str, Any]) -> tuple[Any, Any]:
     from cyclr.experiments.pipeline import find
 
-    names = ("accumulate", "max_grad_norm", "mixed_precision")
-    options = {name: settings[name] for name in names if name in settings}
+    options = {name: settings[name] for name in _UPDATE if name in settings}
     with progress("range test", steps) as update:
         record = find(parts, steps=steps, on_step=watch_sweep(update), **options)
     reading = record.read(rule)

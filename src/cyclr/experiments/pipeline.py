@@ -13,9 +13,9 @@ from accelerate.utils import set_seed
 
 from cyclr.errors import InputError, TaskError, TrainingError
 from cyclr.experiments.task import Task
-from cyclr.integrations.torch import range_test
+from cyclr.integrations.torch import confirm, range_test
 from cyclr.integrations.torch.batches import pair, to_device
-from cyclr.rangetest import RangeRecord, RangeTest
+from cyclr.rangetest import RangeRecord, RangeTest, Reading
 from cyclr.recipe import Recipe, plan
 from cyclr.training import Run, RunFolder, fit, make_loader
 from cyclr.training.distributed import Processes, together
@@ -125,9 +125,7 @@ def find(
         step = _shared_step(processes, parts.task.loss_fn, max_grad_norm)
         record = range_test(parts.model, parts.optimizer, parts.batches, train_step=step, **options)
     else:
-        options |= {"accumulate": accumulate, "max_grad_norm": max_grad_norm}
-        options["autocast"] = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed_precision)
-        options["scaler"] = torch.amp.GradScaler() if mixed_precision == "fp16" else None
+        options |= _update_options(accumulate, max_grad_norm, mixed_precision)
         record = range_test(
             parts.model, parts.optimizer, parts.batches, parts.task.loss_fn, **options
         )
@@ -137,6 +135,55 @@ def find(
             "no rate can mend that: check the model, the inputs and the loss function"
         )
     return record
+
+
+def challenge(
+    parts: Parts,
+    reading: Reading,
+    *,
+    total_steps: int,
+    accumulate: int = 1,
+    max_grad_norm: float | None = None,
+    mixed_precision: str = "no",
+) -> Reading:
+    """Confirm a reading by two short trainings; see :func:`cyclr.integrations.torch.confirm`.
+
+    Args:
+        parts: From :func:`build`; they are left as they were.
+        reading: Of a record of :func:`find`.
+        total_steps: The budget in updates.
+        accumulate: As for find.
+        max_grad_norm: As for find.
+        mixed_precision: As for find.
+
+    Raises:
+        InputError: The budget is too small for trials, or there are several processes.
+    """
+    if together().count > 1:
+        raise InputError(
+            "trials run in one process; confirm there with cyclr fit, and train with its recipe"
+        )
+    return confirm(
+        reading,
+        parts.model,
+        parts.optimizer,
+        parts.batches,
+        parts.task.loss_fn,
+        total_steps=total_steps,
+        **_update_options(accumulate, max_grad_norm, mixed_precision),
+    )
+
+
+def _update_options(
+    accumulate: int, max_grad_norm: float | None, mixed_precision: str
+) -> dict[str, Any]:
+    """Say how the torch drivers make an update."""
+    return {
+        "accumulate": accumulate,
+        "max_grad_norm": max_grad_norm,
+        "autocast": {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed_precision),
+        "scaler": torch.amp.GradScaler() if mixed_precision == "fp16" else None,
+    }
 
 
 def _shared_step(
