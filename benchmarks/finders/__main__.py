@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks.finders import figures, oracle, research, sweeps, table
+from benchmarks.finders import figures, oracle, page, research, sweeps, table
 from benchmarks.finders.problems import Problem
 from benchmarks.finders.store import Answers, problems
 
@@ -60,6 +60,7 @@ COMMANDS: dict[str, Callable[[list[Problem], int], None]] = {
     "train": lambda chosen, jobs: table.train(_names(chosen), jobs),
     "table": lambda chosen, _: print(table.markdown(_names(chosen))),
     "figures": _figures,
+    "page": lambda *_: page.write(),
     "research": lambda *_: print(research.markdown()),
     "cost": _cost,
 }
