@@ -140,7 +140,7 @@ def different(folder: Path) -> dict[str, object]:
 
 
 def sharded(folder: Path) -> dict[str, object]:
-    """FSDP2 by fully_shard (Accelerate's plugin ignores CPUs), cut off and gone on with."""
+    """FSDP2 by torch's fully_shard, as Accelerate's plugin ignores CPUs; cut off, gone on with."""
     PartialState(cpu=True)
     mesh = init_device_mesh("cpu", (2,))
 

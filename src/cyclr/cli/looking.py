@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import typer
@@ -15,37 +16,46 @@ from cyclr.rangetest import RangeRecord
 from cyclr.schedules import LinearSweep
 
 
-def is_record(path: str) -> bool:
-    """Whether a file is a range test's record."""
+class Draw(Protocol):
+    """Draws what is in a place."""
+
+    def __call__(self, place: str, plot: str | None, *, as_json: bool) -> None:
+        """Draw in the terminal, as a picture, or as JSON."""
+
+
+def look(place: str) -> Draw | None:
+    """Say what draws a run's folder or a range test's record; None for anything else."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        if Path(place).is_dir():
+            return show_run
+        data = json.loads(Path(place).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False  # whatever it is, the one who reads it as a schedule says what is wrong
-    return isinstance(data, dict) and "cyclr_record" in data
+        return None  # whatever it is, the one who reads it as a schedule says what is wrong
+    return show_record if isinstance(data, dict) and "cyclr_record" in data else None
 
 
-def show_run(folder: str, plot: str | None, *, as_json: bool) -> None:
+def show_run(place: str, plot: str | None, *, as_json: bool) -> None:
     """Draw a run's loss, accuracy and rate, with its cycle ends marked."""
     from cyclr.report.plots import run_figure, save
     from cyclr.report.runs import run_chart
     from cyclr.training.run import read_metrics
 
-    drawn = run_chart(folder)
+    drawn = run_chart(place)
     if plot is not None:
-        save(run_figure(folder), plot)
+        save(run_figure(place), plot)
         say(f"picture saved to {plot}")
     if as_json:
-        print_json(read_metrics(folder))
+        print_json(read_metrics(place))
         return
     typer.echo(drawn)
 
 
-def show_record(path: str, plot: str | None, *, as_json: bool) -> None:
+def show_record(place: str, plot: str | None, *, as_json: bool) -> None:
     """Draw a range test's loss over the rate, and say what is read off it."""
     from cyclr.report.plots import range_figure, save
     from cyclr.report.terminal import chart
 
-    record = RangeRecord.load(path)
+    record = RangeRecord.load(place)
     try:
         reading = record.read()
     except CyclrError as error:

@@ -164,13 +164,15 @@ def progress(label: str, total: int) -> Iterator[Any]:
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
     bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        # In a narrow terminal on as many lines as it takes, rather than cut off.
+        TextColumn("{task.fields[text]}", table_column=Column(overflow="fold")),
         console=Console(stderr=True),
         disable=not is_main(),
     )

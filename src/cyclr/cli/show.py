@@ -11,7 +11,7 @@ import numpy as np
 import typer
 
 from cyclr import jsonfile
-from cyclr.cli.looking import is_record, show_record, show_run
+from cyclr.cli.looking import look
 from cyclr.cli.options import AsJson, Plot, check_plot, print_json, say
 from cyclr.errors import InputError
 from cyclr.recipe import Recipe
@@ -42,9 +42,9 @@ def show(
 ) -> None:
     """Draw schedules, a run or a range test: in the terminal, as a picture, or as JSON."""
     check_plot(plot)
-    if len(specs) == 1 and (Path(specs[0]).is_dir() or is_record(specs[0])):
-        shown = show_run if Path(specs[0]).is_dir() else show_record
-        shown(specs[0], plot, as_json=as_json)
+    drawer = look(specs[0]) if len(specs) == 1 else None
+    if drawer is not None:
+        drawer(specs[0], plot, as_json=as_json)
         return
     units = Units(steps_per_epoch=steps_per_epoch, total_steps=total_steps or steps)
     loaded = [_load(spec, units) for spec in specs]

@@ -36,14 +36,12 @@ class Watch:
 
     def _text(self, line: Mapping[str, Any]) -> str:
         cycle = bisect_right(self._points, line["step"]) + 1
-        shown = [f"lr {line['lr']:.2e}"]
+        shown = [f"lr {line['lr']:.2e}", f"loss {line['loss']:.4g}"]
         if "momentum" in line:
             shown.append(f"momentum {line['momentum']:.3f}")
-        shown.append(f"loss {line['loss']:.4g}")
         if "val_accuracy" in self._metrics:
             shown.append(f"accuracy {self._metrics['val_accuracy']:.4f}")
-        shown.append(f"cycle {cycle} of {len(self._points)}")
-        return "  ".join(shown)
+        return ", ".join([f"cycle {cycle} of {len(self._points)}", *shown])
 
     def stopping_point(self, step: int, metrics: Mapping[str, float]) -> None:
         """Say what was measured."""
