@@ -88,6 +88,10 @@ def fit(
             "(the default with --recipe)."
         ),
     ] = None,
+    monitor: Annotated[
+        str | None,
+        typer.Option(help="What says which model is better; val_accuracy if it is measured."),
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(help="no (the default), bf16 or fp16.", show_default=False)
     ] = None,
@@ -139,6 +143,7 @@ def fit(
     check_conflicts(planning, recipe=recipe, resume=resume, extend=extend, out=out, task=task)
     given = {
         "on_plateau": on_plateau,
+        "monitor": monitor,
         "mixed_precision": precision,
         "accumulate": accumulate,
         "max_grad_norm": max_grad_norm,

@@ -168,6 +168,7 @@ def run_figure(folder: str | os.PathLike[str]) -> Any:
     axes[-1].set_xlabel("step")
     for row in axes:
         row.grid(alpha=0.25)
+        row.set_xlim(axes[0].get_xlim())
         for point in curves.ends:
             row.axvline(point, color="grey", ls="--", lw=0.8)
     axes[0].set_title("dashed: stopping points", fontsize=9)
@@ -186,7 +187,7 @@ def _training(axes: Any, curves: RunCurves) -> None:
     if finite.size and finite.min() > 0:
         axes.set_yscale("log")
     _evaluations(axes, curves.evaluations)
-    axes.legend(loc="upper right", fontsize=8)
+    axes.legend(loc="upper center", fontsize=8)
 
 
 def _probes(rates: Any, norms: Any, curves: RunCurves) -> None:

@@ -140,7 +140,8 @@ def _evaluator(
     metrics = work.chosen_metrics()
 
     def run() -> dict[str, float]:
-        processes.align_buffers(model)
+        for which in (model,) if ema is None else (model, ema[0]):
+            processes.align_buffers(which)
 
         def measure(which: nn.Module) -> dict[str, float]:
             return without_trace(

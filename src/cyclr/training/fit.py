@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from accelerate import Accelerator
@@ -21,7 +21,7 @@ from cyclr.training.keeper import FolderKeeper, Step
 from cyclr.training.loop import Loop
 from cyclr.training.resumption import begin, take_up, train
 from cyclr.training.run import Run, RunFolder
-from cyclr.training.settings import Settings
+from cyclr.training.settings import Settings, SettingsFields
 from cyclr.training.signals import StopRequest
 from cyclr.training.snapshots import summarize
 from cyclr.training.tracking import check_trackers, tracking
@@ -47,7 +47,7 @@ def fit(
     on_stopping_point: Callable[[int, Mapping[str, float]], None] | None = None,
     on_recipe: Callable[[Recipe], None] | None = None,
     on_remark: Callable[[str], None] | None = None,
-    **settings: Any,
+    **settings: Unpack[SettingsFields],
 ) -> Run:
     """Train a model for exactly the steps of a recipe, which end where a cycle ends.
 

@@ -115,9 +115,11 @@ class Loop:
         self._kept_at = time.monotonic()
         self._looked_at = (self.step, self._kept_at)
         self.model.train()
+        # An earlier training may have left Accelerate between two micro-batches.
+        self.accelerator.step = 0
         if self.settings.accumulate == 1:
             with self.accelerator.accumulate(self.model):
-                pass  # an earlier training may have left Accelerate between two micro-batches
+                pass
         next_pause = self._next_pause()
         alone = self.processes.count == 1
         while self.step < self.recipe.total_steps and not self.ended:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import torch
 
@@ -98,6 +98,27 @@ class Settings:
             for name in mine
             if name not in self.FREE and name in saved and saved[name] != mine[name]
         ]
+
+
+class SettingsFields(TypedDict, total=False):
+    """The fields of :class:`Settings`, as keyword arguments."""
+
+    accumulate: int
+    max_grad_norm: float | None
+    mixed_precision: str
+    compile: bool
+    channels_last: bool
+    ema_decay: float | None
+    on_plateau: str
+    plateau_cycles: int
+    monitor: str | None
+    validate_every: int | None
+    probe_every: int | None
+    split_batches: bool
+    checkpoint_every: int | None
+    checkpoint_minutes: float | None
+    keep: int
+    snapshots: bool
 
 
 def check_precision(mixed_precision: str) -> None:
