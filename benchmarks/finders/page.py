@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import statistics
 from pathlib import Path
 
 from benchmarks.finders import research, table
 from benchmarks.finders.problems import BY_NAME
 
 HERE = Path(__file__).parent
+_HARD = ("photo-tiny-loss-sgd", "text-finetune-adamw")
 PAGE = HERE.parents[1] / "docs" / "rules.md"
 _HEAD = """# Finders: what training at their suggestions reaches
 
@@ -22,6 +24,18 @@ sit one to three points below the original's; all finders share it.
 
 def _score(row: table.Row) -> str:
     return f"{row.mean:.3f} on average and {row.worst:.3f} on the worst task"
+
+
+def _without(rows: dict[str, table.Row]) -> str:
+    """Say what the best peer reaches without the tasks on which it fails altogether."""
+    peers = {name: rows[name] for name in table.PEERS}
+    name, row = max(peers.items(), key=lambda item: _mean_without(item[1]))
+    ours = _mean_without(rows["cyclr"])
+    return f"{name} reaches {_mean_without(row):.3f}, and the default {ours:.3f}"
+
+
+def _mean_without(row: table.Row) -> float:
+    return statistics.fmean(v for k, v in row.shares.items() if k not in _HARD)
 
 
 def _scores(rows: dict[str, table.Row]) -> str:
@@ -58,6 +72,7 @@ def write() -> None:
     text = PAGE.read_text(encoding="utf-8")
     for name, content in blocks.items():
         text = _filled(text, name, content, block=True)
+    text = _filled(text, "without", _without(rows), block=False)
     text = _filled(text, "default", _score(rows["cyclr"]), block=False)
     text = _filled(text, "confirmed", _score(rows[table.CONFIRMED]), block=False)
     PAGE.write_text(text, encoding="utf-8")
