@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -108,6 +108,7 @@ LOSSES = arrays(
 )
 
 
+@settings(deadline=None)
 @given(LOSSES, st.sampled_from([2.0**-20, 0.5, 8.0, 2.0**20]), st.sampled_from([0.0, -128.0, 64.0]))
 def test_no_verdict_depends_on_the_unit_of_the_loss_or_its_zero(losses, scale, shift) -> None:
     """Powers of two and losses in 64ths: the arithmetic of the change itself is then exact."""

@@ -57,7 +57,10 @@ def test_a_turn_above_10_extends_it_and_the_record_says_so() -> None:
     assert record.sweep.total_steps == len(record)
     assert record.sweep(len(record) - 1) == pytest.approx(record.lr[-1])
     assert 100 < record.lr[-1] < 3000
-    assert record.outcome is Outcome.COMPLETED
+    assert record.outcome is Outcome.DIVERGED
+    plateau = sweep_over(curve(100.0, end="2.3"))
+    assert plateau.outcome is Outcome.COMPLETED
+    assert 100 < plateau.lr[-1] < 3000
 
 
 @pytest.mark.parametrize("loss", [lambda lr: 1.0, lambda lr: -math.log(lr)])

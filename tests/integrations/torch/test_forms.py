@@ -1,5 +1,6 @@
 """Batches, models and optimizers of every form."""
 
+import itertools
 import math
 
 import pytest
@@ -7,9 +8,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from cyclr import ExponentialSweep, LinearSweep, Outcome
+from cyclr import ExponentialSweep, LinearSweep, Outcome, RangeTest
 from cyclr.errors import DataError, InputError
-from cyclr.integrations.torch import range_test
+from cyclr.integrations.torch import Snapshot, range_test
 
 LOSS = nn.functional.cross_entropy
 SWEEP = ExponentialSweep(start_lr=1e-3, end_lr=1.0, steps=12)
@@ -274,6 +275,21 @@ class TestAdversaries:
         assert [o.param_groups[0]["lr"] for o in optimizers] == [1e-4, 4e-4]
         assert all(not optimizer.state for optimizer in optimizers)
 
+    def test_through_ask_and_tell_with_a_snapshot_around_it(self) -> None:
+        models, optimizers = self._parts()
+        before = [p.clone() for model in models for p in model.parameters()]
+        test = RangeTest(SWEEP, optimizer={"name": "Adam", "momentum": 0.5})
+        with Snapshot(*models, *optimizers):
+            stream = itertools.cycle(PAIRS)
+            for lr in test:
+                optimizers[0].param_groups[0]["lr"] = lr / 4
+                optimizers[1].param_groups[0]["lr"] = lr
+                test.tell(**self._round(models, optimizers, next(stream)))
+        record = test.record
+        assert len(record.metrics["generator"].steps) == len(record) == 12
+        after = [p for model in models for p in model.parameters()]
+        assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
     def test_one_of_them_alone(self) -> None:
         models, optimizers = self._parts()
         record = range_test(models, optimizers, PAIRS, train_step=self._round, sweep=SWEEP, group=1)
@@ -326,8 +342,6 @@ def test_repeats_see_the_batches_that_come_next() -> None:
 
 
 def test_a_test_of_ones_own_is_the_first_of_the_repeats() -> None:
-    from cyclr import RangeTest
-
     model = _linear()
     test = RangeTest(SWEEP)
     watched = []
