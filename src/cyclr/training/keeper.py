@@ -11,8 +11,9 @@ from torch.optim.optimizer import Optimizer
 from cyclr.errors import TrainingError
 from cyclr.recipe import Recipe
 from cyclr.training.checkpoints import prune, save_checkpoint
+from cyclr.training.folder import RunFolder
 from cyclr.training.loop import Loop
-from cyclr.training.run import Run, RunFolder
+from cyclr.training.run import Run
 from cyclr.training.state import gather, weights
 
 Step = Mapping[str, Any]

@@ -12,9 +12,10 @@ from cyclr.recipe import Recipe
 from cyclr.training.assembly import Work
 from cyclr.training.checkpoints import Checkpoint, clear_leftovers, latest_good, load_weights
 from cyclr.training.extension import extend
+from cyclr.training.folder import RunFolder
 from cyclr.training.keeper import FolderKeeper
 from cyclr.training.loop import Loop
-from cyclr.training.run import Run, RunFolder
+from cyclr.training.run import Run
 from cyclr.training.settings import Settings
 from cyclr.training.state import restore
 
