@@ -123,7 +123,7 @@ def train(home: RunFolder | None, loop: Loop, keeper: FolderKeeper) -> None:
     """
     while True:
         loop.run()
-        if loop.stop.signal and loop.step < loop.recipe.total_steps and not loop.ended:
+        if loop.heard and loop.step < loop.recipe.total_steps and not loop.ended:
             raise _interrupted(home, loop)
         added = [] if home is None else home.extensions
         if keeper.extensions >= len(added):
@@ -141,7 +141,7 @@ def train(home: RunFolder | None, loop: Loop, keeper: FolderKeeper) -> None:
 
 
 def _interrupted(home: RunFolder | None, loop: Loop) -> Interrupted:
-    number = loop.stop.signal
+    number = loop.heard
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
     where = f"stopped by {name} after step {loop.step:,} of {loop.recipe.total_steps:,}"
     if home is None:
