@@ -89,6 +89,13 @@ def test_the_scalers_state_is_gone_on_with(tmp_path: Path) -> None:
     assert again.scaler.get_scale() == 2.0**10 / 4
 
 
+def test_updates_that_are_skipped_now_and_then_never_add_up_to_a_failure() -> None:
+    every_other = range(1, 240, 2)
+    recipe = RECIPE.replace(total_steps=120)
+    result = run(None, loss=Overflow(*every_other), accelerator=_scaled(2.0**126), recipe=recipe)
+    assert (result.steps, result.skipped) == (120, 120)
+
+
 def test_updates_that_are_always_skipped_end_with_words() -> None:
     with pytest.raises(TrainingError, match="skipped 100 updates in a row before step 0: the gra"):
         run(None, loss=Overflow(*range(1, 1000)), accelerator=_scaled())
@@ -147,6 +154,9 @@ def test_the_best_and_the_latest_checkpoints_are_kept(tmp_path: Path) -> None:
     )
     assert result.best == 15
     assert steps(tmp_path / "run") == [15, 56, 60]
+    described = (tmp_path / "run" / "checkpoints" / "step-00000015" / "checkpoint.json").read_text()
+    measured = [x for x in read_metrics(tmp_path / "run") if x["step"] == 15 and "val_given" in x]
+    assert json.loads(described)["metrics"]["val_given"] == measured[0]["val_given"] > 0.4
     assert result.recommended == 60
 
 

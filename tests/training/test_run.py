@@ -10,7 +10,9 @@ import pytest
 
 from cyclr import ExponentialSweep, Outcome, RangeRecord, Recipe, Triangular
 from cyclr.errors import CheckpointError, InputError, RecordError, StateError
-from cyclr.training.run import Run, RunFolder, environment, read_metrics
+from cyclr.training.environment import environment
+from cyclr.training.folder import RunFolder
+from cyclr.training.run import Run, read_metrics
 
 RECIPE = Recipe(lr=Triangular(base_lr=0.1, max_lr=1.0, stepsize=5, cycles=2), total_steps=20)
 
@@ -124,7 +126,7 @@ def test_a_folder_appears_complete_or_not_at_all(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cyclr.training.run.sync_folder", fail)
+    monkeypatch.setattr("cyclr.training.folder.sync_folder", fail)
     with pytest.raises(InputError, match="No space left on device; choose another place"):
         _open(tmp_path / "run")
     assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,8 @@ for _module in ("torch", "accelerate", "torchdata", "safetensors"):
 
 from cyclr.training.data import Batch, EpochBatches, InMemory, Pass, make_loader  # noqa: E402 -- after the check
 from cyclr.training.fit import fit  # noqa: E402
-from cyclr.training.run import Run, RunFolder  # noqa: E402
+from cyclr.training.folder import RunFolder  # noqa: E402
+from cyclr.training.run import Run  # noqa: E402
 from cyclr.training.settings import Settings  # noqa: E402
 
 __all__ = [

@@ -17,10 +17,11 @@ from torch.optim.optimizer import Optimizer
 from cyclr.errors import InputError, complaint
 from cyclr.recipe import Recipe
 from cyclr.training.assembly import Work, assemble, make_accelerator
+from cyclr.training.folder import RunFolder
 from cyclr.training.keeper import FolderKeeper, Step
 from cyclr.training.loop import Loop
 from cyclr.training.resumption import begin, take_up, train
-from cyclr.training.run import Run, RunFolder
+from cyclr.training.run import Run
 from cyclr.training.settings import Settings, SettingsFields
 from cyclr.training.signals import StopRequest
 from cyclr.training.snapshots import summarize

@@ -11,8 +11,9 @@ from torch.optim.optimizer import Optimizer
 from cyclr.errors import TrainingError
 from cyclr.recipe import Recipe
 from cyclr.training.checkpoints import prune, save_checkpoint
+from cyclr.training.folder import RunFolder
 from cyclr.training.loop import Loop
-from cyclr.training.run import Run, RunFolder
+from cyclr.training.run import Run
 from cyclr.training.state import gather, weights
 
 Step = Mapping[str, Any]
@@ -102,7 +103,9 @@ class FolderKeeper:
         if self._on_recipe is not None:
             self._on_recipe(recipe)
 
-    def checkpoint(self, loop: Loop, *, cycle_end: bool, stopping_point: bool) -> None:
+    def checkpoint(
+        self, loop: Loop, metrics: Mapping[str, float], *, cycle_end: bool, stopping_point: bool
+    ) -> None:
         """Keep the state, and remove checkpoints that are no longer needed."""
         if not self._kept:
             return
@@ -119,7 +122,7 @@ class FolderKeeper:
                 model=model,
                 ema=None if loop.ema is None else loop.ema[0],
                 state=state,
-                metrics=loop.metrics if stopping_point else {},
+                metrics=metrics,
                 run=self._home.identity,
                 cycle_end=cycle_end,
                 stopping_point=stopping_point,
@@ -130,7 +133,7 @@ class FolderKeeper:
             raise TrainingError(f"{error}; {self._advice()}") from error
         self.last_kept = loop.step
         if stopping_point and self._on_stopping_point is not None:
-            self._on_stopping_point(loop.step, loop.metrics)
+            self._on_stopping_point(loop.step, metrics)
 
     def _advice(self) -> str:
         assert self._home is not None

@@ -47,7 +47,9 @@ class Keeper(Protocol):
     def follows(self, recipe: Recipe) -> None:
         """Take note of the recipe that is followed from here on."""
 
-    def checkpoint(self, loop: Loop, *, cycle_end: bool, stopping_point: bool) -> None:
+    def checkpoint(
+        self, loop: Loop, metrics: Mapping[str, float], *, cycle_end: bool, stopping_point: bool
+    ) -> None:
         """Keep the state; called on every process."""
 
 
@@ -75,6 +77,7 @@ class Loop:
         step: Updates made so far.
         skipped: Updates that mixed precision skipped.
         metrics: The last evaluation.
+        heard: The signal on which all processes agreed to stop; 0 for none.
         ended: Why training stopped before the recipe's end; empty if it did not.
     """
 
@@ -97,6 +100,7 @@ class Loop:
     step: int = 0
     skipped: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    heard: int = 0
     ended: str = ""
     _pending: list[Pending] = field(default_factory=list)
     _skipped_in_a_row: int = 0
@@ -134,6 +138,7 @@ class Loop:
             if not self.update():
                 self._skip()
                 continue
+            self._skipped_in_a_row = 0
             self.scheduler.step()
             if self.ema is not None:
                 average, model = self.ema
@@ -143,7 +148,7 @@ class Loop:
             self.step += 1
             if self.step >= next_pause or (alone and self.stop.signal):
                 self._pause()
-                if self.stop.signal:
+                if self.heard:
                     return
                 next_pause = self._next_pause()
 
@@ -191,9 +196,10 @@ class Loop:
         self._look()
         ending = self.step in self._stops
         cycle_end = self.step in self._cycle_ends
-        best = False
         every = self.settings.validate_every
-        if ending or (every is not None and self.step % every == 0):
+        looking = ending or (every is not None and self.step % every == 0)
+        best = False
+        if looking:
             self.metrics = {} if self.evaluate is None else self.evaluate()
             best = self.judge.note(self.step, self.metrics)
             self.keeper.evaluated(self.step, self.metrics, stopping_point=ending)
@@ -202,7 +208,8 @@ class Loop:
         every = self.settings.checkpoint_every
         overdue = self._agree()
         if ending or best or overdue or (every is not None and self.step % every == 0):
-            self.keeper.checkpoint(self, cycle_end=cycle_end, stopping_point=ending)
+            metrics = self.metrics if looking else {}
+            self.keeper.checkpoint(self, metrics, cycle_end=cycle_end, stopping_point=ending)
             self._kept_at = time.monotonic()
 
     def _agree(self) -> bool:
@@ -212,7 +219,8 @@ class Loop:
         overdue = minutes is not None and now - self._kept_at >= 60 * minutes
         steps, before = self.step - self._looked_at[0], self._looked_at[1]
         signal, late, seconds = self.processes.largest(self.stop.signal, overdue, now - before)
-        self.stop.signal = int(signal)
+        # A signal that comes after this is heard at the next pause, by all.
+        self.heard = int(signal)
         per_step = max(seconds, 1e-9) / max(steps, 1)
         self._look_every = max(1, min(_LOOK_EVERY, int(_LOOK_SECONDS / per_step)))
         self._looked_at = (self.step, time.monotonic())

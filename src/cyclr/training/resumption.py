@@ -12,9 +12,10 @@ from cyclr.recipe import Recipe
 from cyclr.training.assembly import Work
 from cyclr.training.checkpoints import Checkpoint, clear_leftovers, latest_good, load_weights
 from cyclr.training.extension import extend
+from cyclr.training.folder import RunFolder
 from cyclr.training.keeper import FolderKeeper
 from cyclr.training.loop import Loop
-from cyclr.training.run import Run, RunFolder
+from cyclr.training.run import Run
 from cyclr.training.settings import Settings
 from cyclr.training.state import restore
 
@@ -122,7 +123,7 @@ def train(home: RunFolder | None, loop: Loop, keeper: FolderKeeper) -> None:
     """
     while True:
         loop.run()
-        if loop.stop.signal and loop.step < loop.recipe.total_steps and not loop.ended:
+        if loop.heard and loop.step < loop.recipe.total_steps and not loop.ended:
             raise _interrupted(home, loop)
         added = [] if home is None else home.extensions
         if keeper.extensions >= len(added):
@@ -140,7 +141,7 @@ def train(home: RunFolder | None, loop: Loop, keeper: FolderKeeper) -> None:
 
 
 def _interrupted(home: RunFolder | None, loop: Loop) -> Interrupted:
-    number = loop.stop.signal
+    number = loop.heard
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
     where = f"stopped by {name} after step {loop.step:,} of {loop.recipe.total_steps:,}"
     if home is None:
