@@ -110,10 +110,9 @@ def test_it_evaluates_at_intervals_at_stopping_points_and_at_the_end() -> None:
 
 
 def test_it_learns() -> None:
-    spec = small_spec(
-        recipe=Recipe(lr=Constant(value=0.05), total_steps=60), augment="none", measures=()
-    )
-    trainer = _trainer(spec)
+    data = {"name": "synthetic", "size": 8, "train": 400}
+    recipe = Recipe(lr=Constant(value=0.05), total_steps=60)
+    trainer = _trainer(small_spec(data=data, recipe=recipe, augment="none", measures=()))
     trainer.run()
     assert trainer.curves.evaluations[-1]["accuracy"] > 0.6  # chance is a tenth
 

@@ -22,7 +22,7 @@ class RunSpec:
     """What one run does.
 
     Attributes:
-        data: See :func:`cyclr.experiments.images.load_data`.
+        data: See ``cyclr.experiments.images.load_data``.
         net: See :func:`cyclr.experiments.nets.make_net`.
         optimizer: See :func:`cyclr.experiments.optimizers.make_optimizer`.
         recipe: Rate (and momentum) at every step, and how many steps.
