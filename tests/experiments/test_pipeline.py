@@ -102,7 +102,7 @@ def test_a_seed_that_the_generators_do_not_take_is_an_input_error(seed: int) -> 
 def test_finding_leaves_model_optimizer_and_order_as_they_were() -> None:
     parts, untouched = build(_task(), seed=3), build(_task(), seed=3)
     record = find(parts, steps=20)
-    assert len(record) <= 20
+    assert len(record) <= 30  # half as many again if the loss has not turned
     assert record.steps_per_epoch == 8
     assert record.optimizer["momentum"] == 0.9
     assert all(
