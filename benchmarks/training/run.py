@@ -5,7 +5,7 @@
 All train the same model on the same tensors with the same SGD under a one-cycle policy, in one
 process and one thread, one after another in every repeat, so that a busy machine slows all alike.
 A step's time is the mean between optimizer updates after a warm-up, with whatever each does in
-between (``fit`` logs every step to disk and probes every 20th; the others log nothing). The figure
+between (``fit`` logs every step to disk and probes every 50th; the others log nothing). The figure
 is the median over the repeats, and so is the difference to the bare loop of the same repeat.
 """
 

@@ -1,10 +1,12 @@
 """Probes: the estimate on losses whose optimal rate is known, norms, sampling, resumption."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
-from cyclr.training.probes import Probes
+from cyclr.training.probes import Probes, Seen
 
 
 def _descend(
@@ -24,7 +26,7 @@ def _descend(
         optimizer.step()
         seen = probes.after() if due else None
         if seen is not None:
-            found.append({name: float(value) for name, value in seen.items()})
+            found.append(probes.read(seen))
     return probes, found
 
 
@@ -76,16 +78,25 @@ def test_a_scaled_gradient_is_scaled_back() -> None:
     theta.data += 0.05
     found = probes.after()
     assert found is not None
-    assert float(found["grad_norm"]) == pytest.approx(4.0)
+    assert probes.read(found)["grad_norm"] == pytest.approx(4.0)
+
+
+def _seen(optimal_lr: float) -> Seen:
+    """A probe that found an estimate, at a rate of 1."""
+    bend = 1 / optimal_lr if optimal_lr else 0.0
+    return Seen(torch.tensor([1.0, 1.0, 1.0, 1.0, bend]), 1.0)
 
 
 def test_the_mean_starts_at_a_tenth_and_takes_a_tenth_of_each() -> None:
     probes = Probes([nn.Parameter(torch.ones(1))], 3)
-    assert probes.smooth(2.1) == pytest.approx(0.1 * 2.1 + 0.9 * 0.1)
-    assert probes.smooth(1.0) == pytest.approx(0.1 + 0.9 * 0.3)
-    before = probes.smooth(1.0)
-    assert probes.smooth(float("inf")) == before  # parameters that did not bend
-    assert probes.smooth(float("nan")) == before
+    first = probes.read(_seen(2.0))
+    assert first["optimal_lr"] == pytest.approx(2.0)
+    assert first["optimal_lr_mean"] == pytest.approx(0.1 * 2.0 + 0.9 * 0.1)
+    second = probes.read(_seen(1.0))["optimal_lr_mean"]
+    assert second == pytest.approx(0.1 * 1.0 + 0.9 * 0.29)
+    straight = probes.read(_seen(0.0))  # parameters that did not bend: no estimate
+    assert straight["optimal_lr"] == math.inf
+    assert straight["optimal_lr_mean"] == second
 
 
 def test_it_is_due_for_two_updates_of_every_so_many() -> None:
@@ -126,12 +137,11 @@ def test_a_probe_in_progress_is_gone_on_with() -> None:
     whole.before(0, 0.1)
     theta.data -= 0.1
     whole.after()
-    whole.smooth(3.0)
+    whole.read(_seen(3.0))
     cut.load_state_dict(whole.state_dict())
     assert cut.due(1)
     theta.data -= 0.05
     one, two = whole.after(), cut.after()
     assert one is not None
     assert two is not None
-    assert {k: float(v) for k, v in one.items()} == {k: float(v) for k, v in two.items()}
-    assert cut.smooth(1.0) == whole.smooth(1.0)
+    assert cut.read(two) == whole.read(one)

@@ -126,7 +126,7 @@ def fit(
     ] = False,
     probe_every: Annotated[
         int | None,
-        typer.Option(min=0, help="Steps between probes; 20 by default, 0 for none."),
+        typer.Option(min=0, help="Steps between probes; 50 by default, 0 for none."),
     ] = None,
     tracker: Annotated[
         list[str] | None, typer.Option(help="Log to tensorboard, or another of Accelerate's.")

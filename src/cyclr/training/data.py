@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +15,26 @@ from cyclr.errors import DataError, complaint
 from cyclr.schedules.fields import Constraint
 
 
-class Batch(NamedTuple):
-    """Which examples make a batch, and the seed of its randomness."""
+class Batch:
+    """Which examples make a batch, and the seed of its randomness.
 
-    indices: torch.Tensor
-    seed: int
+    Args:
+        indices: Of the examples.
+        seed: A seed, or what to draw it from when it is asked for.
+    """
+
+    __slots__ = ("_seed", "indices")
+
+    def __init__(self, indices: torch.Tensor, seed: int | tuple[int, ...]) -> None:
+        self.indices, self._seed = indices, seed
+
+    @property
+    def seed(self) -> int:
+        """The seed of the batch's randomness, ≥ 0."""
+        if isinstance(self._seed, tuple):
+            words = np.random.SeedSequence(self._seed).generate_state(1, np.uint64)
+            self._seed = int(words[0] >> 1)
+        return self._seed
 
 
 class EpochBatches:
@@ -72,7 +87,7 @@ class EpochBatches:
         """Give one batch of one epoch."""
         first = number * self.batch_size
         indices = self._order(epoch)[first : first + self.batch_size]
-        return Batch(torch.from_numpy(indices), self._batch_seed(epoch, number))
+        return Batch(torch.from_numpy(indices), (self.seed, epoch, number))
 
     def _order(self, epoch: int) -> Any:
         if self._drawn is None or self._drawn[0] != epoch:
@@ -81,10 +96,6 @@ class EpochBatches:
                 order = np.random.default_rng((self.seed, epoch)).permutation(self.size)
             self._drawn = (epoch, order)
         return self._drawn[1]
-
-    def _batch_seed(self, epoch: int, batch: int) -> int:
-        words = np.random.SeedSequence((self.seed, epoch, batch)).generate_state(1, np.uint64)
-        return int(words[0] >> 1)
 
     def state_dict(self) -> dict[str, int]:
         """Say where the next pass begins: its epoch, and its first batch."""

@@ -19,7 +19,7 @@ from cyclr.recipe import Recipe
 from cyclr.training.curves import Curves
 from cyclr.training.decisions import Judge
 from cyclr.training.distributed import Processes
-from cyclr.training.probes import Probes
+from cyclr.training.probes import Probes, Seen
 from cyclr.training.settings import Settings
 from cyclr.training.signals import StopRequest
 from cyclr.training.stream import Stream
@@ -29,7 +29,7 @@ _LOOK_EVERY = 20  # steps between reads of the loss: each read waits for the dev
 _LOOK_SECONDS = 1.0  # … and seconds, so that slow steps are seen and signals heard soon
 _MOST_SKIPS = 100  # in a row, after which mixed precision has clearly failed
 
-Pending = tuple[int, torch.Tensor, dict[str, torch.Tensor] | None]
+Pending = tuple[int, torch.Tensor, Seen | None]
 
 
 class Keeper(Protocol):
@@ -143,8 +143,8 @@ class Loop:
             if self.ema is not None:
                 average, model = self.ema
                 average.update_parameters(model)
-            found = self.probes.after() if probing and self.probes is not None else None
-            self._pending.append((self.step, loss, found))
+            seen = self.probes.after() if probing and self.probes is not None else None
+            self._pending.append((self.step, loss, seen))
             self.step += 1
             if self.step >= next_pause or (alone and self.stop.signal):
                 self._pause()
@@ -267,12 +267,10 @@ class Loop:
             return
         stacked = torch.stack([loss for _, loss, _ in pending])
         losses = self.processes.mean(stacked).tolist()
-        for (step, _, found), loss in zip(pending, losses, strict=True):
+        for (step, _, seen), loss in zip(pending, losses, strict=True):
             line = {"step": step, "loss": loss, **self._curves.at(step)}
-            if found is not None:
-                line.update((name, float(value)) for name, value in found.items())
-                assert self.probes is not None
-                line["optimal_lr_mean"] = self.probes.smooth(line["optimal_lr"])
+            if seen is not None and self.probes is not None:
+                line |= self.probes.read(seen)
             self.keeper.step(line)
             if not math.isfinite(loss):
                 raise _not_finite(step, loss, line["lr"])

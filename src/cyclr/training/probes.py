@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -11,6 +12,19 @@ from torch import nn
 from cyclr.training.distributed import Processes
 
 _SMOOTHING, _START = 0.1, 0.1  # of the estimate of the optimal rate, as in the paper
+
+
+class Seen(NamedTuple):
+    """What a probe saw, still on the device.
+
+    Attributes:
+        sums: Over all parameters: the gradient's, the update's and the weights' squares, and the
+            two sums of the estimate.
+        rate: The rate of the probe's first update.
+    """
+
+    sums: torch.Tensor
+    rate: float
 
 
 class Probes:
@@ -44,7 +58,7 @@ class Probes:
         self._mean = _START
         self._rate = 0.0
         self._thetas: list[torch.Tensor] = []
-        self._found: dict[str, torch.Tensor] = {}
+        self._gradient: torch.Tensor | None = None
 
     def due(self, step: int) -> bool:
         """Whether the updates from ``step`` on are to be watched, or are being watched."""
@@ -60,57 +74,49 @@ class Probes:
         """
         if step % self._every == 0:
             self._rate = lr
-            self._thetas = [self._flat()]
-            squares = [
-                _local(p.grad).detach().float().square().sum()
-                for p in self._parameters
-                if p.grad is not None
-            ]
-            self._found = {"gradient": torch.stack(squares).sum() / grad_scale**2}
+            self._thetas = [_flat(self._parameters)]
+            gradient = _flat([p.grad for p in self._parameters if p.grad is not None])
+            self._gradient = gradient.dot(gradient) / grad_scale**2
 
-    def after(self) -> dict[str, torch.Tensor] | None:
-        """Look after an update; give what was found when that ends a probe, as tensors."""
+    def after(self) -> Seen | None:
+        """Look after an update; give what was seen when that ends a probe."""
         if not self._thetas:
             return None
-        self._thetas.append(self._flat())
+        self._thetas.append(_flat(self._parameters))
         if len(self._thetas) < 3:
             return None
         first, middle, last = self._thetas
-        self._thetas = []
+        assert self._gradient is not None
         update = middle - first
-        sums = [
-            self._found["gradient"],
-            update.square().sum(),
-            first.square().sum(),
-            update.abs().sum(),
-            (2 * middle - first - last).abs().sum(),
-        ]
-        return self._finish(torch.stack(sums))
+        bend = update - (last - middle)
+        sums = [self._gradient, update.dot(update), first.dot(first)]
+        sums += [torch.linalg.vector_norm(part, 1) for part in (update, bend)]
+        self._thetas, self._gradient = [], None
+        return Seen(torch.stack(sums), self._rate)
 
-    def _finish(self, sums: torch.Tensor) -> dict[str, torch.Tensor]:
+    def read(self, seen: Seen) -> dict[str, float]:
+        """Turn what a probe saw into its figures, and add to the running mean."""
+        sums = seen.sums
         if self._processes is not None:
             sums = self._processes.mean(sums) * self._processes.count
-        gradient, update, weight, change, bend = sums
-        optimal = self._rate * change / bend
+        gradient, update, weight, change, bend = sums.tolist()
+        optimal = seen.rate * change / bend if bend > 0 else math.inf
         return {
-            "grad_norm": gradient.sqrt(),
-            "update_ratio": (update / weight).sqrt(),
+            "grad_norm": math.sqrt(gradient),
+            "update_ratio": math.sqrt(update / weight) if weight > 0 else math.inf,
             "optimal_lr": optimal,
+            "optimal_lr_mean": self._smooth(optimal),
         }
 
-    def smooth(self, optimal_lr: float) -> float:
-        """Add an estimate of the optimal rate to the running mean, and give that."""
-        # Where the parameters did not bend at all, there is no estimate to add.
-        if 0 < optimal_lr < float("inf"):
+    def _smooth(self, optimal_lr: float) -> float:
+        # Where the parameters did not move, or did not bend at all, there is no estimate to add.
+        if 0 < optimal_lr < math.inf:
             self._mean = _SMOOTHING * optimal_lr + (1 - _SMOOTHING) * self._mean
         return self._mean
 
     def skip(self) -> None:
         """Give up the probe in progress: an update was skipped."""
-        self._thetas = []
-
-    def _flat(self) -> torch.Tensor:
-        return torch.cat([_local(p).detach().float().flatten() for p in self._parameters])
+        self._thetas, self._gradient = [], None
 
     def state_dict(self) -> dict[str, Any]:
         """Give the running mean and the probe in progress."""
@@ -118,7 +124,7 @@ class Probes:
             "mean": self._mean,
             "rate": self._rate,
             "thetas": list(self._thetas),
-            "found": dict(self._found) if self._thetas else {},
+            "gradient": self._gradient,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -126,10 +132,16 @@ class Probes:
         self._mean, self._rate = state["mean"], state["rate"]
         device = self._parameters[0].device
         self._thetas = [theta.to(device) for theta in state["thetas"]]
-        self._found = {name: value.to(device) for name, value in state["found"].items()}
+        gradient = state["gradient"]
+        self._gradient = None if gradient is None else gradient.to(device)
+
+
+@torch.no_grad()
+def _flat(tensors: Iterable[Any]) -> torch.Tensor:
+    """Put tensors, or this process's parts of them, into one vector."""
+    return torch.cat([_local(tensor).reshape(-1) for tensor in tensors]).float()
 
 
 def _local(tensor: Any) -> torch.Tensor:
-    """Take this process's part of a sharded tensor."""
     part: torch.Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     return part

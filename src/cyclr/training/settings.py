@@ -51,7 +51,7 @@ class Settings:
     plateau_cycles: int = 3
     monitor: str | None = None
     validate_every: int | None = None
-    probe_every: int | None = 20
+    probe_every: int | None = 50
     split_batches: bool = True
     checkpoint_every: int | None = None
     checkpoint_minutes: float | None = 10.0
