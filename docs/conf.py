@@ -24,5 +24,6 @@ nitpick_ignore_regex = [
     ("py:.*", r"(optional|Any|Undo|Loss|TrainStep|Validate|Plan|Step|Value|Floats|module|Path)"),
     ("py:.*", r"(jax|keras|optax|cyclr\.integrations\.optax\.State)\b.*"),
     ("py:.*", r"cyclr\.schedules\.(arrays|fields|cyclical\._|ramps\._|compose\._).*"),
+    ("py:class", r"cyclr\.training\.settings\.SettingsFields"),
     ("py:.*", r"(Mapping|Iterable|Sequence|Callable|Optimizer|Schedule|Recipe|Outcome|Series).*"),
 ]

@@ -98,7 +98,7 @@ class RangeRecord:
 
     @property
     def sweeps(self) -> tuple[RangeRecord, ...]:
-        """Every sweep of the record alone: itself without its repeats, and the repeats."""
+        """The record without its repeats, and each repeat, as records of their own."""
         if not self.repeats:
             return (self,)
         return (replace(self, repeats=()), *(s for r in self.repeats for s in r.sweeps))

@@ -48,7 +48,7 @@ def confirm(
     Each trial starts from the weights the model has, sees the same batches with the same random
     numbers, and runs :func:`~cyclr.recipe.plan`'s one-cycle over its few steps. Afterwards
     everything is as it was, as after
-    :func:`~cyclr.integrations.torch.range_test.range_test`.
+    :func:`~cyclr.integrations.torch.range_test`.
 
     Args:
         reading: Read off the record of a range test on this model, optimizer and data.
@@ -67,7 +67,7 @@ def confirm(
         on_trial: Called after every trial, for progress.
 
     Returns:
-        The reading, corrected: see :func:`cyclr.rangetest.confirm.settle`.
+        What :func:`cyclr.rangetest.confirm.settle` concludes.
 
     Raises:
         InputError: The budget is too small for trials, or arguments do not go together.
