@@ -15,6 +15,7 @@ import argparse
 import logging
 import platform
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -29,7 +30,8 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 
 import cyclr
 from cyclr.experiments.models import small_resnet
-from cyclr.training import fit, make_loader
+from cyclr.training import Settings, fit, make_loader
+from cyclr.training.probes import Probes
 
 LOSS = nn.functional.cross_entropy
 WARM_UP = 0.2  # share of the steps not counted
@@ -199,6 +201,21 @@ LOOPS: dict[str, Callable[[Case], float]] = {
 }
 
 
+def probe(case: Case, samples: int = 100) -> float:
+    """Time one probe alone, in seconds: its three looks and reading it."""
+    model = case.model()
+    LOSS(model(case.inputs[: case.batch]), case.targets[: case.batch]).backward()
+    probes = Probes(model.parameters(), 3)
+    begun = Clock.read()
+    for _ in range(samples):
+        probes.before(0, 0.1)
+        probes.after()
+        seen = probes.after()
+        assert seen is not None
+        probes.read(seen)
+    return (Clock.read() - begun) / samples
+
+
 def cases(scale: float) -> list[Case]:
     """Make the two tasks: tiny steps, where a loop's own cost shows, and realistic ones."""
     torch.manual_seed(0)
@@ -230,6 +247,7 @@ def measure(case: Case, repeats: int) -> dict[str, list[float]]:
     for repeat in range(repeats + 1):
         for name, loop in LOOPS.items():
             seconds = loop(case)
+            print(case.name, repeat, name, f"{seconds * 1e3:.3f} ms", file=sys.stderr, flush=True)
             if repeat:  # the first round imports and warms up
                 found[name].append(seconds)
     return found
@@ -245,6 +263,11 @@ def table(case: Case, found: dict[str, list[float]]) -> list[str]:
         share = statistics.median(t / b - 1 for t, b in zip(times, base, strict=True))
         ms = statistics.median(times) * 1e3
         lines.append(f"| {name} | {ms:.3f} | {extra * 1e3:+.3f} ms | {share:+.1%} |")
+    every = Settings().probe_every
+    assert every is not None
+    seconds = statistics.median(probe(case) for _ in range(5))
+    share = seconds / (every * statistics.median(base))
+    lines += ["", f"A probe takes {seconds * 1e3:.3f} ms; every {every}th step, {share:.2%} of it."]
     return [*lines, ""]
 
 
@@ -268,7 +291,7 @@ def main() -> None:
     lines = [
         "# Training: a step's time against other loops",
         "",
-        "`python benchmarks/training/run.py --out benchmarks/training/results.md`",
+        f"`python benchmarks/training/run.py {' '.join(sys.argv[1:])}`",
         "",
         f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, one "
         f"thread, {arguments.clock} time. Medians of {arguments.repeats} interleaved repeats.",
