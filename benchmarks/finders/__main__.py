@@ -47,7 +47,7 @@ def _peer_rules(*_: object) -> None:
 def _cost(*_: object) -> None:
     from benchmarks.finders import cost
 
-    print(cost.markdown())
+    cost.write()
 
 
 COMMANDS: dict[str, Callable[[list[Problem], int], None]] = {

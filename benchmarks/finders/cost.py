@@ -1,6 +1,7 @@
 """Seconds and peak memory of a range test, ours and the peers', and of a bare loop, in one run.
 
 Every measurement is a process of its own, so that peak memory is its own; the finders take turns.
+Seconds are of the processor, with one thread, so that other work on the machine does not count.
 Runs in the peers' environment.
 """
 
@@ -12,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from benchmarks.finders.train import Batches, begin, endless
 
 TASKS = ("digits-conv-momentum", "cifar-resnet-momentum")
 REPEATS = 3
+PAGE = Path(__file__).with_name("cost.md")
 
 
 def _bare(problem: Problem, seed: int) -> int:
@@ -48,21 +51,21 @@ def _run(who: str, problem: Problem, seed: int) -> int:
     if who == "bare loop":
         return _bare(problem, seed)
     if who == "cyclr":
-        return len(sweep(problem, seed))
+        return sweep(problem, seed).updates
     steps: int = FINDERS[who](problem, seed)["steps"]
     return steps
 
 
 def measure_one(who: str, name: str) -> dict[str, Any]:
     """Measure in this process: seconds per step, and by how much memory peaked above the data's."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     problem = BY_NAME[name]
     begin(problem, 0)
     _run(who, problem, 1)  # imports and first allocations are not the finder's
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    start = time.process_time()
     steps = _run(who, problem, 0)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "seconds": seconds,
@@ -70,6 +73,15 @@ def measure_one(who: str, name: str) -> dict[str, Any]:
         "peak": after / 1024,
         "more": (after - before) / 1024,
     }
+
+
+def write() -> None:
+    """Measure everything, and write cost.md."""
+    text = markdown()
+    PAGE.write_text(
+        f"# What finding costs\n\n`python -m benchmarks.finders cost` wrote this.\n\n{text}"
+    )
+    print(text)
 
 
 def markdown() -> str:
@@ -92,6 +104,8 @@ def markdown() -> str:
                 line = next(x for x in done.stdout.splitlines()[::-1] if x.startswith(">>>"))
                 seen.setdefault((name, who), []).append(json.loads(line[3:]))
     lines = [
+        f"Medians of {REPEATS} turns, torch {torch.__version__}, one thread, processor seconds.",
+        "",
         "| task | finder | steps | seconds | ms a step | over the bare loop | peak MiB |",
         "|---|---|---|---|---|---|---|",
     ]

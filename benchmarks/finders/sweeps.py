@@ -47,7 +47,7 @@ def confirmed(_: str, problem: Problem, seed: int) -> dict[str, Any]:
         total_steps=problem.steps,
         max_grad_norm=problem.clip,
     )
-    steps = len(record) + sum(len(trial.loss) for trial in reading.trials)
+    steps = record.updates + sum(len(trial.loss) for trial in reading.trials)
     return {"lr": reading.max_lr, "steps": steps, "trials": reading.to_dict()["trials"]}
 
 

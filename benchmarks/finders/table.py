@@ -69,7 +69,7 @@ def suggested(finder: str, name: str, seed: int) -> Suggested:
         lr = answer.get(finder)
         return Suggested(lr if isinstance(lr, float) else None, answer["steps"])
     record = sweeps.load(name, seed)
-    return Suggested(record.read(rule=OURS[finder]).max_lr, len(record))
+    return Suggested(record.read(rule=OURS[finder]).max_lr, record.updates)
 
 
 def train(names: Iterable[str], jobs: int) -> None:

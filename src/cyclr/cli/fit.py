@@ -259,7 +259,7 @@ def _find(parts: Parts, steps: int, rule: str | None, settings: dict[str, Any]) 
         record = find(parts, steps=steps, on_step=watch_sweep(update), **options)
     reading = record.read(rule)
     say(
-        f"range test: {record.outcome.value} after {len(record)} steps; "
+        f"range test: {record.outcome.value} after {record.updates} steps; "
         f"base_lr {reading.base_lr:.3g}, max_lr {reading.max_lr:.3g}"
     )
     return record, reading

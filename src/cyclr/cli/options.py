@@ -205,7 +205,8 @@ def watch_sweep(update: Any, repeats: int = 1) -> Any:
             tests.append(test)
         before = sum(earlier.step for earlier in tests[:-1])
         record = test.record
-        text = f"lr {record.lr[-1]:.2e}  loss {record.loss[-1]:.4g}"
+        seen = record.way_back if record.way_back.lr else record
+        text = f"lr {seen.lr[-1]:.2e}  loss {seen.loss[-1]:.4g}"
         # A sweep that finds its range may need more steps than planned, or fewer.
         ahead = test.steps * (repeats - len(tests) + 1)
         update(before + test.step, text, before + ahead)

@@ -20,7 +20,7 @@ SHARE = 0.2  # of the budget that sweep and trials may cost together
 LEAST = 10  # updates below which a cycle says nothing
 _TAIL = 0.25  # share of a trial's losses, its last, that it is judged by
 _ERRORS = 2.0  # standard errors by which the challenger must be lower
-_HASTE = math.sqrt(2.0)  # how much too high the better rate of a short run is for a whole one
+_HASTE = 2.0  # how much too high the better rate of a short run is for a whole one
 
 
 def candidates(reading: Reading) -> tuple[float, float]:
@@ -39,7 +39,7 @@ def trial_steps(reading: Reading, total_steps: int, share: float = SHARE) -> int
     Raises:
         InputError: Less than ten updates would be left for each.
     """
-    swept = 0 if reading.record is None else sum(map(len, reading.record.sweeps))
+    swept = 0 if reading.record is None else reading.record.updates
     steps = int((share * total_steps - swept) / 2)
     if steps < LEAST:
         least = math.ceil((LEAST * 2 + swept) / share)
@@ -56,7 +56,7 @@ def settle(reading: Reading, trials: tuple[Trial, Trial]) -> Reading:
     The challenger wins if the last quarter of its losses lies below the other's by two standard
     errors of their differences, batch by batch::
 
-        max_lr  = challenger / √2, if it wins; otherwise as it was
+        max_lr  = challenger / 2, if it wins; otherwise as it was
         base_lr = moved along, by the same factor
 
     Args:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from cyclr.errors import SpecError, complaint
 from cyclr.rangetest import divergence
+from cyclr.rangetest.way_back import WayBack
 from cyclr.schedules import Chain, Constant, ExponentialSweep
 from cyclr.schedules.fields import Constraint
 from cyclr.schedules.spec import Schedule
@@ -17,6 +18,8 @@ _HASTE = 2.0  # … and how much faster: few models need such rates, and those m
 _LEAST = 20  # steps below which a record is too coarse to tell whether to go on
 _LOWER = 1e-6  # where to begin again, relative to a start that was too high
 _WINDOW = 0.1  # share of the steps in which a loss must stay up to have turned
+_BACK = 0.12  # length of the way back, as a share of the density
+_BACK_PACE = 0.5  # … which is half as fast as the way up: recovering takes updates
 
 _RATE = Constraint(kind="real", gt=0, lt=END_LR)
 _COUNT = Constraint(kind="integer", ge=2)
@@ -46,6 +49,9 @@ class Course(Protocol):
 
     def again(self) -> Course:
         """Plan the same for a repeat."""
+
+    def way_back(self, top: float, told: int) -> WayBack | None:
+        """Plan what follows once the loss has turned at a rate, ``told`` updates in; or nothing."""
 
 
 class GivenCourse:
@@ -82,6 +88,9 @@ class GivenCourse:
     def again(self) -> GivenCourse:
         """Plan the same for a repeat."""
         return self
+
+    def way_back(self, top: float, told: int) -> WayBack | None:
+        """Plan nothing: the schedule is run as it is."""
 
 
 class OwnCourse:
@@ -154,6 +163,13 @@ class OwnCourse:
     def again(self) -> OwnCourse:
         """Plan the same for a repeat, from where this one began."""
         return OwnCourse(steps=self.density, start_lr=self.start_lr)
+
+    def way_back(self, top: float, told: int) -> WayBack | None:
+        """Plan half a decade down again, at half the pace, within the most steps allowed."""
+        steps = min(round(_BACK * self.density), self._most - told)
+        if self.density < _LEAST or steps < 1:
+            return None
+        return WayBack(top, _BACK_PACE * self._log_ratio, steps)
 
     def lower(self, spent: int) -> OwnCourse | None:
         """Plan another attempt, from far below; None if too few steps are left to be of use."""

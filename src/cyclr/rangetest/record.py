@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cyclr import jsonfile
 from cyclr.errors import InputError, RecordError, SpecError
+from cyclr.rangetest.way_back import NO_LEG, Leg
 from cyclr.schedules.fields import Constraint
 from cyclr.schedules.spec import Schedule, from_dict
 
@@ -66,6 +67,8 @@ class RangeRecord:
         steps_per_epoch: Updates in an epoch of the sweep's data, or None if unknown.
         notes: What happened on the way, one sentence each: a second attempt from a lower rate, an
             exception that ended the sweep.
+        way_back: The updates after the sweep in which the rate came down again, if there were any;
+            they count in none of the above.
         repeats: Further sweeps of the same training, with the data in another order; see
             :func:`combine`.
     """
@@ -78,6 +81,7 @@ class RangeRecord:
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     steps_per_epoch: int | None = None
     notes: tuple[str, ...] = ()
+    way_back: Leg = NO_LEG
     repeats: tuple[RangeRecord, ...] = ()
 
     def __post_init__(self) -> None:
@@ -93,8 +97,13 @@ class RangeRecord:
             raise RecordError(str(error)) from error
 
     def __len__(self) -> int:
-        """How many updates the sweep made."""
+        """How many updates the sweep made, without its way back."""
         return len(self.lr)
+
+    @property
+    def updates(self) -> int:
+        """How many updates were made in all: the sweep, its way back, and the repeats."""
+        return sum(len(sweep.lr) + len(sweep.way_back.lr) for sweep in self.sweeps)
 
     @property
     def sweeps(self) -> tuple[RangeRecord, ...]:
@@ -144,6 +153,7 @@ class RangeRecord:
             loss=tuple(sign * value for value in series.values),
             # The accuracy rule looks for the name, and has just been told what to take for it.
             metrics={"accuracy": Series(steps, series.values)} if sign < 0 else {},
+            way_back=NO_LEG,  # it knows the loss alone
             repeats=tuple(repeat.seen_by(metric) for repeat in self.repeats),
         )
 
@@ -161,6 +171,7 @@ class RangeRecord:
                 name: {"steps": list(series.steps), "values": jsonfile.pack(series.values)}
                 for name, series in self.metrics.items()
             },
+            **({"way_back": _pack(self.way_back)} if self.way_back.lr else {}),
             # Only where there are any: earlier versions wrote, and read, records without them.
             **({"notes": list(self.notes)} if self.notes else {}),
             **({"repeats": [r.to_dict() for r in self.repeats]} if self.repeats else {}),
@@ -206,6 +217,7 @@ class RangeRecord:
                 optimizer=dict(data["optimizer"]),
                 steps_per_epoch=data["steps_per_epoch"],
                 notes=tuple(map(str, data.get("notes", ()))),
+                way_back=_unpack(data.get("way_back")),
                 repeats=tuple(map(cls.from_dict, data.get("repeats", ()))),
             )
         except KeyError as error:
@@ -232,3 +244,16 @@ class RangeRecord:
             raise RecordError(f"{path} is not a range test's record: {error}") from error
         except InputError as error:
             raise RecordError(str(error)) from error
+
+
+def _pack(leg: Leg) -> dict[str, Any]:
+    return {"lr": jsonfile.pack(leg.lr), "loss": jsonfile.pack(leg.loss)}
+
+
+def _unpack(data: Any) -> Leg:
+    if data is None:
+        return NO_LEG
+    leg = Leg(jsonfile.unpack(data["lr"]), jsonfile.unpack(data["loss"]))
+    if len(leg.lr) != len(leg.loss):
+        raise ValueError("its way back has not one loss per update")
+    return leg

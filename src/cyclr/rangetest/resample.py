@@ -11,6 +11,7 @@ from cyclr.errors import RecordError
 from cyclr.rangetest.record import RangeRecord, Series
 from cyclr.rangetest.rules import Bounds
 from cyclr.rangetest.rules.bounds import Floats, running_mean
+from cyclr.rangetest.way_back import Leg
 
 _WIDTH = 0.05  # share of the record over which its trend is averaged
 _LEAST = 9  # values below which there is no telling noise from trend
@@ -27,8 +28,8 @@ def resampled(
 
         loss*[k] = trend[k] ± √(w / (w − 1)) (loss[k] − trend[k])      w losses in the average
 
-    Metrics are treated in the same way. The signs come from a fixed seed: the same record gives the
-    same bounds.
+    Metrics and the way back are treated in the same way. The signs come from a fixed seed: the same
+    record gives the same bounds.
 
     Args:
         record: One sweep; its repeats are not looked at.
@@ -43,6 +44,7 @@ def resampled(
     """
     rng = np.random.default_rng(0)
     redraw = _redraw(record.loss)
+    back = _redraw(record.way_back.loss)
     metrics = {name: _redraw(series.values) for name, series in record.metrics.items()}
     found = []
     for _ in range(count):
@@ -53,6 +55,7 @@ def resampled(
                 name: Series(record.metrics[name].steps, draw(rng))
                 for name, draw in metrics.items()
             },
+            way_back=Leg(record.way_back.lr, back(rng)),
             repeats=(),
         )
         try:

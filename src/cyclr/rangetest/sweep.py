@@ -15,6 +15,7 @@ from cyclr.errors import InputError, StateError, complaint
 from cyclr.rangetest import divergence
 from cyclr.rangetest.course import STEPS, Course, GivenCourse, OwnCourse, default_sweep
 from cyclr.rangetest.record import Outcome, RangeRecord, Series
+from cyclr.rangetest.way_back import NO_LEG, Leg, WayBack
 from cyclr.schedules.spec import Schedule
 
 __all__ = ["RangeTest", "default_sweep"]
@@ -48,6 +49,10 @@ class RangeTest:
       half of the fall for nearly a decade of rates, or, in a sweep of your own, nine tenths of it
       for a tenth of the steps (:func:`~cyclr.rangetest.divergence.turned`);
     - when two losses in a row are not finite.
+
+    Where it found its range by itself and the loss turned, there follows the way back: twelve more
+    updates (12 % of ``steps``), in which the rate comes down again by half a decade, at half the
+    pace. They are kept apart from the sweep, as the record's ``way_back``.
 
     Leaving the loop early is fine: the record then says ``interrupted``.
 
@@ -101,6 +106,7 @@ class RangeTest:
         self._metrics: dict[str, tuple[list[int], list[float]]] = {}
         self._asked: float | None = None
         self._outcome: Outcome | None = None
+        self._way_back: WayBack | None = None
 
     def __iter__(self) -> Iterator[float]:
         """Yield the rate for each update; :meth:`tell` must follow each."""
@@ -115,12 +121,19 @@ class RangeTest:
     @property
     def steps(self) -> int:
         """How many updates are planned; a range that the test finds by itself may need more."""
+        if self._way_back is not None:
+            return self.step + self._way_back.left
         return self._course.steps
 
     @property
     def step(self) -> int:
-        """How many updates have been told."""
-        return len(self._lr)
+        """How many updates have been told, those of the way back included."""
+        return len(self._lr) + len(self._leg.lr)
+
+    @property
+    def on_way_back(self) -> bool:
+        """Whether the sweep is over and the rate comes down again; metrics are not kept there."""
+        return self._way_back is not None
 
     @property
     def finds_range(self) -> bool:
@@ -138,9 +151,10 @@ class RangeTest:
                 f"the rate {self._asked:g} of step {self.step} was asked for but no loss was told; "
                 "call test.tell(loss=…) after each update"
             )
-        if self._outcome is not None:
-            return None
-        self._asked = float(self.sweep(self.step))
+        if self._way_back is not None:
+            self._asked = self._way_back.ask()
+        elif self._outcome is None:
+            self._asked = float(self.sweep(self.step))
         return self._asked
 
     def tell(self, loss: Any, **metrics: Any) -> None:
@@ -161,6 +175,10 @@ class RangeTest:
             )
         number = as_number("loss", loss)
         measured = {n: as_number(n, value) for n, value in metrics.items() if value is not None}
+        if self._way_back is not None:
+            self._way_back.tell(self._asked, number)
+            self._asked = None
+            return
         for name, value in measured.items():
             steps, values = self._metrics.setdefault(name, ([], []))
             steps.append(self.step)
@@ -169,9 +187,13 @@ class RangeTest:
         self._loss.append(number)
         self._asked = None
         self._outcome = self._judge()
+        if self._outcome is Outcome.DIVERGED and not self.began_too_high:
+            self._way_back = self._course.way_back(self._lr[-1], len(self._lr))
 
     def fail(self, why: str) -> None:
         """Answer the last rate with an update that could not be made, and end as ``non_finite``.
+
+        On the way back the outcome stays what it was.
 
         For code that raises when it meets NaN or infinity.
 
@@ -181,9 +203,11 @@ class RangeTest:
         Raises:
             StateError: No rate was asked for.
         """
+        on_way_back = self._way_back is not None
         self.tell(loss=math.nan)
-        self._outcome = Outcome.NON_FINITE
-        self._notes.append(why)
+        if not on_way_back:  # … which had its outcome already
+            self._outcome, self._way_back = Outcome.NON_FINITE, None
+            self._notes.append(why)
 
     def _judge(self) -> Outcome | None:
         """Say whether the test has ended, and how."""
@@ -256,6 +280,10 @@ class RangeTest:
         return test
 
     @property
+    def _leg(self) -> Leg:
+        return NO_LEG if self._way_back is None else self._way_back.leg
+
+    @property
     def record(self) -> RangeRecord:
         """What has been seen so far, as a frozen record."""
         return RangeRecord(
@@ -263,6 +291,7 @@ class RangeTest:
             lr=tuple(self._lr),
             loss=tuple(self._loss),
             metrics={name: Series(tuple(s), tuple(v)) for name, (s, v) in self._metrics.items()},
+            way_back=self._leg,
             outcome=Outcome.INTERRUPTED if self._outcome is None else self._outcome,
             optimizer=self._optimizer,
             steps_per_epoch=self._steps_per_epoch,

@@ -123,7 +123,7 @@ class Sweeper:
 
     def _validated(self, test: RangeTest) -> dict[str, float]:
         every = self.validate_every or max(1, test.steps // 20)
-        if self.validate is None or test.step % every:
+        if self.validate is None or test.on_way_back or test.step % every:
             return {}
         with _all_evaluating(self.models):
             found = self.validate()

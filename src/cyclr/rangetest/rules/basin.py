@@ -1,4 +1,7 @@
-"""The default: the middle of the loss's basin, the less far below it the noisier the record."""
+"""The default: the middle of the loss's basin, the less far below it the noisier the record.
+
+Or higher, where the net trained again as soon as the rate came down.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import numpy as np
 
 from cyclr.rangetest.record import RangeRecord
 from cyclr.rangetest.rules.bounds import Bounds, Floats, doubts, finite_part, noise, running_mean
+from cyclr.rangetest.way_back import Leg
 
 _WIDTH = 0.05  # share of the losses that the zero-lag average spans
 _FALLEN = 0.9  # share of the whole fall at which the basin begins
@@ -15,6 +19,8 @@ _RISEN = 0.5  # share of the fall that is lost again where the basin ends
 _CLEAR = 5.0  # standard errors that make a fall a fall
 _EXPONENT = 0.3  # how the margin grows with the clearness of the fall
 _CLEAREST = 200.0  # … up to here: a loss without noise does not ask for an endless margin
+_RECOVERED = 0.8  # share of the fall that is there again where the way back has recovered
+_AGREEING = 5  # losses on the way back whose average says so
 _STARTED = 0.1  # share of the fall by which the loss has begun to move
 _NEAREST, _FARTHEST = 3.0, 10.0  # max_lr / base_lr stays between these
 
@@ -27,12 +33,20 @@ class Basin(NamedTuple):
         ends: Last rate before it has lost half of that fall again.
         moves: Rate at which it has fallen by 10 %.
         clearness: The whole fall in standard deviations of a batch's loss.
+        level: The loss where the sweep began.
+        fall: The whole fall of the average below it.
+        noise: Standard deviation of a batch's loss.
+        clear: Whether the fall stands out from the noise.
     """
 
     begins: float
     ends: float
     moves: float
     clearness: float
+    level: float
+    fall: float
+    noise: float
+    clear: bool
 
 
 def basin(record: RangeRecord) -> Bounds:
@@ -45,7 +59,10 @@ def basin(record: RangeRecord) -> Bounds:
         begins    = first rate at which the average has fallen by 90 % of its whole fall
         ends      = last rate before the average has lost half of its fall again
         clearness = whole fall / σ, at most 200
-        max_lr    = √(begins · ends) / clearness^0.3
+        recovers  = highest rate on the way back at which the average of five losses has
+                    regained 80 % of the fall, at most where the basin ends; 0 if none has, or
+                    there is no way back
+        max_lr    = max(√(begins · ends) / clearness^0.3, recovers)
         base_lr   = the first rate at which it has fallen by 10 %, kept between max_lr / 10
                     and max_lr / 3
 
@@ -54,7 +71,9 @@ def basin(record: RangeRecord) -> Bounds:
     margin follows from what a sweep cannot see. A loss that falls by many deviations within a
     hundred steps shows rates that serve a short run; a longer one, under noise that soon matters
     more than the fall, does better below them. Where the fall hardly rises above the noise, the
-    sweep has only seen where rates do harm. The exponent is the one constant that was fitted, on
+    sweep has only seen where rates do harm. And a net that trains again on the way back does well
+    at that rate, whatever the sweep did to it before: BatchNorm and steps of normalized size make
+    such nets. The exponent is the one constant that was fitted, on
     each half of the tasks in turn; see the page about the rules.
 
     A fall of less than five standard errors of the average is none. Then both ends are the last
@@ -68,6 +87,7 @@ def basin(record: RangeRecord) -> Bounds:
     lr, loss = finite_part(record)
     found, top = find_basin(lr, loss)
     max_lr = float(np.sqrt(found.begins * found.ends)) / found.clearness**_EXPONENT
+    max_lr = max(max_lr, recovers(record.way_back, found))
     base_lr = float(np.clip(found.moves, max_lr / _FARTHEST, max_lr / _NEAREST))
     return Bounds(base_lr, max_lr, doubts(record, loss, top))
 
@@ -84,12 +104,31 @@ def find_basin(lr: Floats, loss: Floats) -> tuple[Basin, int]:
     clearness = float(np.clip(fall / spread, width**-0.5, _CLEAREST)) if spread else _CLEAREST
     if fall <= _CLEAR * error:
         top = _last(smooth <= start + 2 * error)
-        return Basin(float(lr[top]), float(lr[top]), float(lr[top]), clearness), top
+        rate = float(lr[top])
+        return Basin(rate, rate, rate, clearness, start, fall, spread, False), top
     high = smooth[lowest:] > start - _RISEN * fall
     top = lowest + (int(np.argmax(high)) - 1 if high.any() else high.size - 1)
     begins = int(np.argmax(smooth <= start - _FALLEN * fall))
     moves = int(np.argmax(smooth <= start - _STARTED * fall))
-    return Basin(float(lr[begins]), float(lr[top]), float(lr[moves]), clearness), top
+    rates = float(lr[begins]), float(lr[top]), float(lr[moves])
+    return Basin(*rates, clearness, start, fall, spread, True), top
+
+
+def recovers(way_back: Leg, found: Basin) -> float:
+    """Find the highest rate on the way back at which the net trained again; 0 if there is none."""
+    loss = np.asarray(way_back.loss)
+    if loss.size < _AGREEING or not np.isfinite(loss).all():
+        return 0.0
+    # As on the way up, one explosion weighs no more than a fall.
+    highest = found.level + max(found.fall, 6 * found.noise)
+    average = np.convolve(np.minimum(loss, highest), np.full(_AGREEING, 1 / _AGREEING), "valid")
+    clear = _CLEAR * found.noise / np.sqrt(_AGREEING)
+    good = average <= found.level - max(_RECOVERED * found.fall, clear)
+    if not good.any():
+        return 0.0
+    rate = way_back.lr[_AGREEING // 2 + int(np.argmax(good))]
+    # Beyond its end the sweep has seen the loss rise; without a clear fall there is no end to tell.
+    return min(rate, found.ends) if found.clear else rate
 
 
 def _last(good: np.ndarray) -> int:
