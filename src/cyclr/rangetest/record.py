@@ -102,7 +102,7 @@ class RangeRecord:
 
     @property
     def updates(self) -> int:
-        """How many updates were made in all: the sweep, its way back, and the repeats."""
+        """How many updates were made in all, by the sweep, its way back and the repeats."""
         return sum(len(sweep.lr) + len(sweep.way_back.lr) for sweep in self.sweeps)
 
     @property
