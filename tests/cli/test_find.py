@@ -130,6 +130,13 @@ def test_another_metric_can_be_read(run: Command) -> None:
     assert found == record.read(metric="val_loss").to_dict()
 
 
+def test_a_metric_is_measured_as_often_as_one_says(run: Command) -> None:
+    code, out, _ = run("find", "own.py:small", "--validate-every", "2", "--json")
+    assert code == 0
+    record = RangeRecord.from_dict(json.loads(out)["record"])
+    assert record.metrics["val_loss"].steps[:3] == (0, 2, 4)
+
+
 def test_a_linear_sweep_measures_accuracy(run: Command, tmp_path: Path) -> None:
     options = ("--linear", "--steps", "40", "--end-lr", "0.1", "--plot", "x.png", "--json")
     code, out, _ = run("find", "own.py:small", *options)

@@ -3,12 +3,14 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cyclr import ExponentialSweep, Outcome, RangeRecord, Recipe, plan
 from cyclr.cli import main
+from cyclr.rangetest import Series
 
 Command = Callable[..., tuple[int, str, str]]
 SWEEP = ExponentialSweep(start_lr=1e-5, end_lr=10.0, steps=60)
@@ -49,6 +51,17 @@ def test_json_is_the_recipe_that_the_library_plans(run: Command) -> None:
     expected = plan(RECORD.read(), total_steps=600)
     assert Recipe.from_dict(json.loads(out)) == expected
     assert expected.total_steps == 600
+
+
+def test_it_can_be_planned_by_another_metric(run: Command, tmp_path: Path) -> None:
+    measured = Series(tuple(range(60)), tuple(RECORD.loss[k + 10] for k in range(50)) + (9.0,) * 10)
+    record = replace(RECORD, metrics={"val_loss": measured})
+    record.save(tmp_path / "measured.json")
+    options = ("--metric", "val_loss", "--total-steps", "123", "--json")
+    code, out, _ = run("plan", "measured.json", *options)
+    assert code == 0
+    recipe = Recipe.from_dict(json.loads(out))
+    assert recipe.lr.max_lr == record.read(metric="val_loss").max_lr < record.read().max_lr
 
 
 @pytest.mark.parametrize(

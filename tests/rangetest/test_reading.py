@@ -60,6 +60,21 @@ def test_an_unknown_metric_lists_the_known_ones() -> None:
         _measured().read(metric="f1")
 
 
+def test_without_any_it_says_how_to_measure_one() -> None:
+    test = RangeTest()
+    for lr in test:
+        test.tell(loss=curve(1.0)(lr))
+    with pytest.raises(RecordError, match=r"\(none\), got 'f1'; run the range test with validate="):
+        test.record.read(metric="f1")
+
+
+def test_a_metric_measured_too_seldom_gets_a_caveat_that_says_so() -> None:
+    [caveat] = _measured(every=6).read(metric="val_loss").caveats
+    assert caveat.startswith("val_loss was measured at only ")
+    assert caveat.endswith("too few to be precise. Measure it more often (validate_every).")
+    assert _measured(every=1).read(metric="val_loss").caveats == ()
+
+
 def test_repeats_are_read_by_the_metric_too() -> None:
     both = combine([_measured(), _measured(seed=1)]).read(metric="val_loss")
     assert len(both.sweeps) == 2

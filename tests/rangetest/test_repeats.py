@@ -99,8 +99,8 @@ class TestReading:
 
     def test_a_very_short_sweep_gets_a_caveat(self) -> None:
         caveats = _sweep(steps=25).read().caveats
-        assert any("too short to be precise" in caveat for caveat in caveats)
-        assert not any("too short" in caveat for caveat in _sweep(steps=60).read().caveats)
+        assert any("too few to be precise" in caveat for caveat in caveats)
+        assert not any("too few" in caveat for caveat in _sweep(steps=60).read().caveats)
 
 
 class TestResampling:

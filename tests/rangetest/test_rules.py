@@ -191,7 +191,7 @@ def test_accuracy_that_never_rises_gets_a_caveat() -> None:
 
 
 def test_accuracy_without_a_metric_says_what_to_do() -> None:
-    with pytest.raises(RecordError, match="validate=…, or use rule='decade'"):
+    with pytest.raises(RecordError, match="validate=…, or use rule='basin'"):
         _record(_valley(0.1)).read("accuracy")
 
 

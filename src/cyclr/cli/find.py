@@ -46,6 +46,12 @@ def find(
     validate: Annotated[
         bool, typer.Option("--validate", help="Measure the validation metrics along the way.")
     ] = False,
+    validate_every: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="… every so many steps; by default every twentieth part of the sweep."
+        ),
+    ] = None,
     rule: Annotated[str | None, typer.Option(help="Such as basin, knee, decade.")] = None,
     metric: Annotated[
         str | None, typer.Option(help="Read this metric, such as val_loss, instead of the loss.")
@@ -60,7 +66,7 @@ def find(
     """Run a learning rate range test: bounds, a picture, the record as JSON."""
     check_new_file(out)
     check_plot(plot)
-    measured = linear or validate or metric is not None
+    measured = linear or validate or validate_every is not None or metric is not None
     check_choice("--rule", rule, RULES if measured else [n for n in RULES if n != "accuracy"])
     from cyclr.experiments.pipeline import build
     from cyclr.experiments.pipeline import find as run_find
@@ -70,7 +76,14 @@ def find(
     parts = build(load_task(task, data_dir), seed=seed)
     with progress("range test", sweep.steps * repeats) as update:
         watch = watch_sweep(update, repeats)
-        record = run_find(parts, sweep=sweep, repeats=repeats, validate=measured, on_step=watch)
+        record = run_find(
+            parts,
+            sweep=sweep,
+            repeats=repeats,
+            validate=measured,
+            validate_every=validate_every,
+            on_step=watch,
+        )
     for note in record.notes:
         say(note)
     reading = record.read(rule, metric)

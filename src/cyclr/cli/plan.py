@@ -33,6 +33,9 @@ def plan(
     ] = None,
     policy: Policy = "one_cycle",
     rule: Annotated[str | None, typer.Option(help="Such as basin, knee, decade.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Read this metric, such as val_loss, instead of the loss.")
+    ] = None,
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE.json", help="Save the recipe.")
     ] = None,
@@ -43,7 +46,7 @@ def plan(
     check_choice("--rule", rule, RULES)
     check_choice("--policy", policy, POLICIES)
     loaded = RangeRecord.load(record)
-    reading = loaded.read(rule)
+    reading = loaded.read(rule, metric)
     budget = _budget(epochs, total_steps, loaded.steps_per_epoch)
     recipe = make_plan(reading, total_steps=budget, policy=policy)
     if out is not None:

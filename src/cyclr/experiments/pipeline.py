@@ -86,6 +86,7 @@ def find(
     steps: int | None = None,
     repeats: int = 1,
     validate: bool = False,
+    validate_every: int | None = None,
     accumulate: int = 1,
     max_grad_norm: float | None = None,
     mixed_precision: str = "no",
@@ -101,6 +102,7 @@ def find(
         steps: Without a sweep, how many steps lead from 1e-7 to 10.
         repeats: How often to sweep, ≥ 1.
         validate: Measure the validation metrics along the way (slower; Smith's figure).
+        validate_every: Updates between validations, ≥ 1; a twentieth of the sweep if None.
         accumulate: Micro-batches per update, ≥ 1, as the training will have.
         max_grad_norm: Clip the gradient's norm to this, > 0, as the training will.
         mixed_precision: As the training will have.
@@ -115,6 +117,7 @@ def find(
     options: dict[str, Any] = {"sweep": sweep, "steps": steps, "repeats": repeats}
     options["on_step"] = on_step
     options["validate"] = _measure(parts) if validate else None
+    options["validate_every"] = validate_every
     processes = together()
     if processes.count > 1:
         if accumulate != 1 or mixed_precision != "no":

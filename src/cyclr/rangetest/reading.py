@@ -60,7 +60,8 @@ class Reading:
         caveats: What makes the conclusion doubtful, in words; empty if nothing does.
         optimizer: What the sweep ran with, from the record.
         steps_per_epoch: From the record; None if unknown.
-        metric: Name of the metric that was read in place of the loss; None for the loss.
+        metric: Name of the metric that was asked for in place of the loss; None if none was. The
+            accuracy rule finds the accuracy by itself.
         sweeps: What the rule read off each sweep.
         record: What it was read off; None for a reading that was made by hand.
         trials: The short trainings that confirmed it; see :mod:`cyclr.rangetest.confirm`.
@@ -135,7 +136,7 @@ def read(record: RangeRecord, rule: str | None = None, metric: str | None = None
     if name not in RULES:
         known = ", ".join(sorted(RULES))
         raise RecordError(f"rule must be one of {known}, got {name!r}; pick one")
-    found, failures = _read_each(seen, RULES[name])
+    found, failures = _read_each(seen, RULES[name], metric)
     together = found[0] if len(found) == 1 else median(found)
     outcomes = Counter(sweep.outcome for sweep in record.sweeps)
     return Reading(
@@ -152,7 +153,9 @@ def read(record: RangeRecord, rule: str | None = None, metric: str | None = None
     )
 
 
-def _read_each(record: RangeRecord, rule: Rule) -> tuple[list[Bounds], list[str]]:
+def _read_each(
+    record: RangeRecord, rule: Rule, metric: str | None
+) -> tuple[list[Bounds], list[str]]:
     """Read every sweep; those that cannot be read become caveats, unless none can."""
     found, failures = [], []
     errors: list[RecordError] = []
@@ -163,13 +166,13 @@ def _read_each(record: RangeRecord, rule: Rule) -> tuple[list[Bounds], list[str]
             errors.append(error)
             failures.append(f"One of {len(record.sweeps)} sweeps could not be read: {error}")
         else:
-            found.append(bounds._replace(caveats=(*bounds.caveats, *_doubts(sweep))))
+            found.append(bounds._replace(caveats=(*bounds.caveats, *_doubts(sweep, metric))))
     if not found:
         raise errors[0]
     return found, failures
 
 
-def _doubts(record: RangeRecord) -> list[str]:
+def _doubts(record: RangeRecord, metric: str | None) -> list[str]:
     """Say what makes any rule's conclusion from a sweep doubtful."""
     found = []
     if record.outcome is Outcome.INTERRUPTED:
@@ -177,9 +180,11 @@ def _doubts(record: RangeRecord) -> list[str]:
     low, high = record.lr[0], record.lr[-1]
     decades = math.log10(high / low) if low > 0 and not isinstance(record.sweep, LinearSweep) else 0
     if len(record) < _LEAST or len(record) < _DENSE * decades:
+        seen = "The sweep has" if metric is None else f"{metric} was measured at"
+        remedy = "Take more steps" if metric is None else "Measure it more often (validate_every)"
         found.append(
-            f"The sweep has only {len(record)} points from {low:.3g} to {high:.3g}: too short to "
-            "be precise. Take more steps."
+            f"{seen} only {len(record)} points from {low:.3g} to {high:.3g}: too few to be "
+            f"precise. {remedy}."
         )
     return found
 

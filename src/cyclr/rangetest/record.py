@@ -140,9 +140,11 @@ class RangeRecord:
             RecordError: The record holds no such metric.
         """
         if metric not in self.metrics:
-            held = ", ".join(sorted(self.metrics)) or "none"
+            held = ", ".join(sorted(self.metrics))
+            remedy = "pick one" if held else "run the range test with validate=…"
             raise RecordError(
-                f"metric must be one that the record holds ({held}), got {metric!r}; pick one"
+                f"metric must be one that the record holds ({held or 'none'}), got {metric!r}; "
+                f"{remedy}"
             )
         series = self.metrics[metric]
         sign = -1.0 if metric.endswith(_RISING) else 1.0

@@ -56,7 +56,7 @@ def accuracy(record: RangeRecord) -> Bounds:
     if base_lr >= max_lr or base_lr == 0:
         caveats.append(
             "The accuracy rose within one measurement; base_lr is a quarter of max_lr instead. "
-            "Take more steps, or end the sweep lower."
+            "Measure it more often (validate_every), or end the sweep lower."
         )
         max_lr = max_lr or float(lr[1])
         base_lr = max_lr / 4
@@ -86,7 +86,7 @@ def _series(record: RangeRecord) -> Series:
         raise RecordError(
             "the accuracy rule needs a metric named accuracy in the record, and it holds "
             f"{sorted(record.metrics) or 'none'}; run the range test with validate=…, or use "
-            "rule='decade'"
+            "rule='basin'"
         )
     # Validation accuracy is what the paper plots; prefer it over one measured on the batch.
     series = record.metrics[min(names, key=lambda name: (not name.startswith("val"), name))]
