@@ -9,6 +9,8 @@ import pytest
 from cyclr import ExponentialSweep, RangeRecord, RangeTest
 from cyclr.errors import RecordError
 from cyclr.rangetest import Outcome, combine
+from cyclr.rangetest.resample import resampled
+from cyclr.rangetest.rules import Bounds
 from cyclr.rangetest.rules.basin import find_basin, recovers
 from cyclr.rangetest.rules.bounds import finite_part
 from cyclr.rangetest.way_back import Leg
@@ -179,6 +181,12 @@ class TestTheReading:
         assert recovers(record.way_back, found) == record.read().max_lr == found.ends
         low = Leg(tuple(r / 10 for r in record.way_back.lr), record.way_back.loss)
         assert recovers(low, found) == low.lr[first] < found.ends
+
+    def test_the_interval_counts_its_noise(self) -> None:
+        record = sweep_over(_hardy(0.1, noise=0.15, seed=3), steps=60)
+        assert len(record.way_back.lr) == 7
+        copies = resampled(record, lambda copy: Bounds(1.0, 1.0, (str(copy.way_back.loss),)))
+        assert 16 < len({copy.caveats for copy in copies}) <= 2**5  # the two ends stay
 
     def test_it_never_lowers_a_reading(self) -> None:
         record = sweep_over(_hardy(0.1))

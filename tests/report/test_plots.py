@@ -22,6 +22,7 @@ from cyclr import (
 )
 from cyclr.errors import InputError, MissingExtraError, RecordError
 from cyclr.rangetest.record import Series
+from cyclr.rangetest.way_back import Leg
 from cyclr.report.plots import range_figure, run_figure, save, schedule_figure
 from cyclr.training import Run, RunFolder
 
@@ -52,6 +53,14 @@ def test_a_range_test_is_drawn_over_the_rate_with_its_bounds() -> None:
     left, right = band.get_x(), band.get_x() + band.get_width()
     assert (left, right) == pytest.approx((0.01, 0.2))
     assert axes.get_title() == "base_lr 0.01, max_lr 0.2 (knee); sweep diverged"
+
+
+def test_the_way_back_is_drawn_where_there_is_one() -> None:
+    back = Leg((0.9, 0.8), (2.5, 2.0))
+    (axes,) = range_figure(_record(way_back=back)).axes
+    assert _line(axes, "on the way back") == (list(back.lr), list(back.loss))
+    (axes,) = range_figure(_record()).axes
+    assert "on the way back" not in [line.get_label() for line in axes.lines]
 
 
 def test_an_exploding_end_does_not_flatten_the_rest() -> None:

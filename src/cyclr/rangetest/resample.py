@@ -15,6 +15,7 @@ from cyclr.rangetest.way_back import Leg
 
 _WIDTH = 0.05  # share of the record over which its trend is averaged
 _LEAST = 9  # values below which there is no telling noise from trend
+_LEAST_BACK = 5  # … on the way back, which is read by averages of five
 
 
 def resampled(
@@ -44,7 +45,7 @@ def resampled(
     """
     rng = np.random.default_rng(0)
     redraw = _redraw(record.loss)
-    back = _redraw(record.way_back.loss)
+    back = _redraw(record.way_back.loss, least=_LEAST_BACK)
     metrics = {name: _redraw(series.values) for name, series in record.metrics.items()}
     found = []
     for _ in range(count):
@@ -72,11 +73,13 @@ def middle(values: Sequence[float], coverage: float = 0.8) -> tuple[float, float
     return float(low), float(high)
 
 
-def _redraw(values: Sequence[float]) -> Callable[[np.random.Generator], tuple[float, ...]]:
+def _redraw(
+    values: Sequence[float], least: int = _LEAST
+) -> Callable[[np.random.Generator], tuple[float, ...]]:
     """Split values into trend and noise once; the function puts them together anew."""
     raw = np.asarray(values, dtype=float)
     finite = np.isfinite(raw)
-    if int(finite.sum()) < _LEAST:
+    if int(finite.sum()) < least:
         return lambda _: tuple(values)
     trend, rest = raw.copy(), np.zeros_like(raw)
     trend[finite], rest[finite] = _split(raw[finite])

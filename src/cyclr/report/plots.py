@@ -73,6 +73,8 @@ def range_figure(record: RangeRecord, reading: Reading | None = None) -> Any:
     figure, (axes,) = _figure(1, height=4.2)
     lr, loss = np.asarray(record.lr), np.asarray(record.loss)
     axes.plot(lr, loss, color=_LOSS, linewidth=1.4, label="training loss")
+    if record.way_back.lr:
+        axes.plot(*record.way_back, color=_LOSS, ls="--", linewidth=1.0, label="on the way back")
     _limit_loss(axes, loss)
     if not isinstance(record.sweep, LinearSweep):
         axes.set_xscale("log")
