@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ from cyclr.cli.options import (
     DataDir,
     Epochs,
     check_choice,
+    fresh_folder,
     progress,
     say,
     watch_sweep,
@@ -195,7 +195,9 @@ def _begin(
     settings = request.settings(parts)
     per_epoch = max(1, parts.steps_per_epoch // settings.get("accumulate", 1))
     budget = (parts.task.epochs if epochs is None else epochs) * per_epoch
-    folder = Path(processes.first_says(_fresh(parts.task.name) if out is None else out))
+    folder = Path(
+        processes.first_says(fresh_folder("runs", parts.task.name) if out is None else out)
+    )
     record = reading = None
     if given is None:
         steps = min(100, max(60, budget // 10)) if find_steps is None else find_steps
@@ -227,13 +229,6 @@ def _resume(request: Request, recipe: str | None, extend: int | None) -> Run:
     return _train(
         request, parts, given, folder, request.settings(parts), resume=True, extend=extend
     )
-
-
-def _fresh(name: str) -> str:
-    """Name a run folder that does not exist."""
-    stem = f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    taken = (f"{stem}-{i}" for i in range(1, 1000))
-    return stem if not Path(stem).exists() else next(p for p in taken if not Path(p).exists())
 
 
 _UPDATE = ("accumulate", "max_grad_norm", "mixed_precision")  # what range tests share with fit
