@@ -167,13 +167,13 @@ def fit(
         run, reading = _resume(request, recipe, extend), None
     else:
         plan = (epochs, policy, rule, find_steps, confirm)
-        run, reading = _begin(request, None if recipe is None else Recipe.load(recipe), out, *plan)
+        run, reading = _begin(request, recipe, out, *plan)
     report(run, reading, as_json)
 
 
 def _begin(
     request: Request,
-    given: Recipe | None,
+    recipe: str | None,
     out: str | None,
     epochs: int | None,
     policy: str | None,
@@ -182,7 +182,6 @@ def _begin(
     confirm: bool,
 ) -> tuple[Run, Any]:
     """Find, plan and train into a new folder."""
-    from cyclr.experiments.pipeline import build
     from cyclr.report.plots import check_picture, range_figure
     from cyclr.training import RunFolder
     from cyclr.training.distributed import together
@@ -191,7 +190,7 @@ def _begin(
     processes = together()
     if out is not None and processes.main:
         RunFolder(out)
-    parts = build(request.load(), seed=request.seed)
+    parts, given = _build(request, recipe)
     settings = request.settings(parts)
     per_epoch = max(1, parts.steps_per_epoch // settings.get("accumulate", 1))
     budget = (parts.task.epochs if epochs is None else epochs) * per_epoch
@@ -219,13 +218,21 @@ def _begin(
     return run, reading
 
 
+def _build(request: Request, recipe: str | Path | None) -> tuple[Parts, Recipe | None]:
+    """Build the task, as the recipe wants it if there is one."""
+    from cyclr.experiments.pipeline import build, build_for
+
+    if recipe is None:
+        return build(request.load(), seed=request.seed), None
+    accumulate = {**request.saved, **request.given}.get("accumulate", 1)
+    return build_for(request.load(), recipe, seed=request.seed, accumulate=accumulate)
+
+
 def _resume(request: Request, recipe: str | None, extend: int | None) -> Run:
     """Go on with a run in its folder."""
-    from cyclr.experiments.pipeline import build
-
     folder = Path(request.folder)
-    given = Recipe.load(folder / "recipe.json" if recipe is None else recipe)
-    parts = build(request.load(), seed=request.seed)
+    parts, given = _build(request, folder / "recipe.json" if recipe is None else recipe)
+    assert given is not None
     return _train(
         request, parts, given, folder, request.settings(parts), resume=True, extend=extend
     )
