@@ -10,6 +10,7 @@ from typing import Any
 from cyclr.errors import TrainingError
 from cyclr.tuning.budget import Plan, Wishes, divide
 from cyclr.tuning.choose import (
+    Choice,
     better_than,
     largest_batch,
     lowest,
@@ -111,7 +112,7 @@ class Stages:
         present: The best settings so far, and what came of them.
         noise: Measured relative noise; None if it was not.
         within: The relative tolerance.
-        winners: Who won each stage.
+        choices: What each stage came to.
         remarks: What was left out on the way, in words.
     """
 
@@ -127,7 +128,7 @@ class Stages:
         self.present: TrialResult | None = None
         self.noise: float | None = None
         self.within = tolerance(None)
-        self.winners: dict[str, TrialResult] = {}
+        self.choices: list[Choice] = []
         self.remarks: list[str] = []
 
     def run(self) -> TrialResult:
@@ -170,12 +171,11 @@ class Stages:
         self.present = results[len(first) - 1]
         return results[len(first) - 1 :]
 
-    def _take(self, stage: str, winner: TrialResult | None) -> None:
-        """Go on from a winner, if there is one."""
-        if winner is None:
-            return
-        self.winners[stage] = self.present = winner
-        self._base = winner.trial
+    def _take(self, stage: str, results: Sequence[TrialResult], winner: TrialResult | None) -> None:
+        """Go on from a winner, or from the first of the results if there is none."""
+        before, after = results[0], winner or results[0]
+        self.choices.append(Choice(stage=stage, before=before, after=after, tried=tuple(results)))
+        self.present, self._base = after, after.trial
 
     def _room(self, **done: Any) -> bool:
         """See what there is still room for, once a part of the plan is done."""
@@ -222,7 +222,7 @@ class Stages:
                 for size in fitting
             ],
         )
-        self._take(BATCH, largest_batch(results, self.within))
+        self._take(BATCH, results, largest_batch(results, self.within))
         self._room(batch_sizes=())
 
     def _decays(self) -> None:
@@ -233,21 +233,26 @@ class Stages:
         grid = [value for value in self._request.weight_decay if value != present]
         results = self._compare(DECAY, [{"weight_decay": value} for value in grid])
         while self._room(decays=0) and self._wishes.bisections:
-            results = self._bisect(results)
+            found = self._bisect(results)
+            if found is None:
+                break
+            results = found
             self._wishes = replace(self._wishes, bisections=self._wishes.bisections - 1)
-        self._take(DECAY, with_largest_rate(results, self.within))
+        self._wishes = replace(self._wishes, bisections=0)
+        self._take(DECAY, results, with_largest_rate(results[0], results, self.within))
 
-    def _bisect(self, results: Sequence[TrialResult]) -> list[TrialResult]:
-        """Try one more weight decay."""
-        longest = self._base.updates
+    def _bisect(self, results: Sequence[TrialResult]) -> list[TrialResult] | None:
+        """Try one more weight decay; None if none is worth it."""
         losses = {r.trial.weight_decay or 0.0: r.val_loss for r in results}
-        value = next_decay(losses)
+        value = next_decay(losses, self.within)
         if value is None:
-            return list(results)
-        if any(result.trial.updates != longest for result in results):
-            self._base = replace(lowest(results).trial, updates=longest)
-            results = []
-        return [*results, *self._compare(BISECTION, [{"weight_decay": value}])]
+            return None
+        length = self._base.updates
+        if results[0].trial.updates == length:
+            return [*results, *self._compare(BISECTION, [{"weight_decay": value}])[1:]]
+        # Runs have become shorter, and are compared with each other only.
+        self._base = replace(lowest(results).trial, updates=length)
+        return self._compare(BISECTION, [{"weight_decay": value}])
 
     def _momenta(self) -> None:
         """Compare constant momenta and the cyclical one, each with a range test of its own."""
@@ -258,7 +263,7 @@ class Stages:
         # A small budget keeps the last ones: arXiv 1803.09820 finds them the better bets.
         kept = values[-self._wishes.momenta :] if self._wishes.momenta else []
         results = self._compare(MOMENTUM, [{"momentum": value} for value in kept])
-        self._take(MOMENTUM, better_than(results[0], results[1:], self.within))
+        self._take(MOMENTUM, results, better_than(results[0], results[1:], self.within))
         self._room(momenta=0)
 
     def _rates(self) -> None:
@@ -271,14 +276,14 @@ class Stages:
         factors = (1 / _FACTOR, _FACTOR)
         results = self._compare(RATE, [_scaled(present, factor) for factor in factors])
         winner = better_than(results[0], results[1:], self.within)
-        self._take(RATE, winner)
+        self._take(RATE, results, winner)
         cost = self._costs[self._base.batch_size]
         left = (self._plan.budget - self._desk.spent) / cost
         if winner is None or left < self._base.updates:
             return
         factor = factors[results[1:].index(winner)]
         again = self._compare(RATE, [_scaled(winner, factor)])
-        self._take(RATE, better_than(winner, again[1:], self.within))
+        self._take(RATE, again, better_than(winner, again[1:], self.within))
 
 
 def _scaled(result: TrialResult, factor: float) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,16 @@ from cyclr.tuning.budget import (
     refuse,
     smallest_budget,
 )
+from cyclr.tuning.choose import Choice
 from cyclr.tuning.fanout import FanOut, Watch
 from cyclr.tuning.request import Request, make_request, parse_budget
 from cyclr.tuning.speed import UPDATES, seconds_per_update
 from cyclr.tuning.stages import Desk, Stages
 from cyclr.tuning.store import TuneStore
+from cyclr.tuning.study import Study
 from cyclr.tuning.table import markdown
 from cyclr.tuning.trial import TrialResult, make_recipe
-from cyclr.tuning.words import describe
+from cyclr.tuning.words import notes, paragraph
 
 Speeds = dict[int, float]
 
@@ -50,6 +52,7 @@ class Tuning:
         request: What was asked for.
         noise: Relative difference of two losses that differ in the seed alone; None if it was not
             measured.
+        within: The relative difference above which one loss was called better than another.
         remarks: What was left out, and why.
         timed: Updates that were timed before the plan was made.
         folder: Where it is kept, or None.
@@ -62,6 +65,7 @@ class Tuning:
     plan: Plan
     request: Request
     noise: float | None
+    within: float
     remarks: tuple[str, ...]
     timed: int
     folder: Path | None
@@ -87,6 +91,7 @@ class Tuning:
             "words": self.words,
             "winner": self.winner.trial.key,
             "noise": self.noise,
+            "tolerance": self.within,
             "remarks": list(self.remarks),
             "updates": self.updates,
             "seconds": round(self.seconds, 3),
@@ -183,6 +188,7 @@ def tune(
         start=start,
         source=source,
     )
+    kept = None if storage is None else Study(storage, study or request.facts.name, task.name)
     fan = FanOut(task=task, source=source, jobs=jobs, ray=ray, threads=threads, watch=on_update)
     with TuneStore(folder).open(request.to_dict()) as store:
         speeds = _speeds(task, request, store)
@@ -191,7 +197,7 @@ def tune(
         if on_plan is not None:
             on_plan(plan)
         costs = {s: seconds / speeds[request.facts.batch_size] for s, seconds in speeds.items()}
-        desk = Desk(fan, store, costs, on_trial or _ignore, on_read or _ignore)
+        desk = Desk(fan, store, costs, _each(kept, on_trial), _each(kept, on_read))
         try:
             return _run(request, desk, store, plan, costs)
         except KeyboardInterrupt as stopped:
@@ -224,8 +230,18 @@ def _check(
         raise InputError("study names a study in a storage; pass storage as well")
 
 
-def _ignore(_: TrialResult) -> None:
-    """Show nothing."""
+def _each(
+    study: Study | None, also: Callable[[TrialResult], None] | None
+) -> Callable[[TrialResult], None]:
+    """Make what is called with every result."""
+
+    def take(result: TrialResult) -> None:
+        if study is not None:
+            study.add(result)
+        if also is not None:
+            also(result)
+
+    return take
 
 
 def measure(task: Task, request: Request) -> Speeds:
@@ -310,15 +326,16 @@ def _run(
     """Run the stages, and conclude."""
     stages = Stages(request, desk, plan, costs)
     winner = stages.run()
-    words = describe(winner)
+    own = desk.results[0]
     tuning = Tuning(
-        recipe=_recipe(request, winner, costs),
+        recipe=_recipe(request, winner, stages.choices, costs),
         trials=tuple(desk.results),
         winner=winner,
-        words=words,
+        words=paragraph(request, own, winner, stages.choices, stages.noise, stages.within),
         plan=plan,
         request=request,
         noise=stages.noise,
+        within=stages.within,
         remarks=(*request.left_out, *stages.remarks),
         timed=UPDATES * len(costs),
         folder=store.folder,
@@ -329,13 +346,24 @@ def _run(
     return tuning
 
 
-def _recipe(request: Request, winner: TrialResult, costs: Mapping[int, float]) -> Recipe:
+def _recipe(
+    request: Request, winner: TrialResult, choices: Sequence[Choice], costs: Mapping[int, float]
+) -> Recipe:
     """Plan the training at the winner's settings, as long as one at the task's own batch size."""
     assert winner.bounds is not None
     size = winner.trial.batch_size
     per_epoch = request.facts.updates_per_epoch(size)
     epochs = max(1, round(request.run / costs[size] / per_epoch))
     recipe = make_recipe(winner.trial, winner.bounds, epochs * per_epoch, per_epoch)
+    why = [*recipe.notes, *notes(choices, winner)]
+    why += [f"Caveat: {caveat}" for caveat in winner.caveats]
+    if epochs != request.epochs:
+        why.append(
+            f"{epochs} epochs of batches of {size} take as long as {request.epochs} of batches of "
+            f"{request.facts.batch_size}."
+        )
+    if request.start is not None:
+        why.append(f"Every trial started from the weights in {request.start}.")
     if "batch-size" in request.stages:
         recipe = recipe.replace(batch_size=Constant(value=float(size)))
-    return recipe
+    return recipe.replace(notes=tuple(why))
