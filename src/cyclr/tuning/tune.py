@@ -2,104 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cyclr.errors import InputError, Interrupted
 from cyclr.experiments.task import Task
 from cyclr.experiments.tasks import load_task
-from cyclr.recipe import Recipe
-from cyclr.schedules import Constant
 from cyclr.schedules.fields import Constraint
-from cyclr.tuning.budget import (
-    BISECTIONS,
-    Plan,
-    Wishes,
-    budget_updates,
-    divide,
-    refuse,
-    smallest_budget,
-)
-from cyclr.tuning.choose import Choice
+from cyclr.tuning.budget import Plan
+from cyclr.tuning.desk import Desk
 from cyclr.tuning.fanout import FanOut, Watch
-from cyclr.tuning.request import Request, make_request, parse_budget
-from cyclr.tuning.speed import UPDATES, seconds_per_update
-from cyclr.tuning.stages import Desk, Stages
+from cyclr.tuning.planning import make_plan, recall_or_measure
+from cyclr.tuning.request import Request, make_request
+from cyclr.tuning.result import Tuning, final_recipe
+from cyclr.tuning.speed import UPDATES
+from cyclr.tuning.stages import Stages
 from cyclr.tuning.store import TuneStore
 from cyclr.tuning.study import Study
-from cyclr.tuning.table import markdown
-from cyclr.tuning.trial import TrialResult, make_recipe
-from cyclr.tuning.words import notes, paragraph
-
-Speeds = dict[int, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tuning:
-    """A finished tune.
-
-    Attributes:
-        recipe: What to train by.
-        trials: Every trial, in order.
-        winner: The trial whose settings the recipe has.
-        words: What was found, in a paragraph.
-        plan: How the budget was divided.
-        request: What was asked for.
-        noise: Relative difference of two losses that differ in the seed alone; None if it was not
-            measured.
-        within: The relative difference above which one loss was called better than another.
-        remarks: What was left out, and why.
-        timed: Updates that were timed before the plan was made.
-        folder: Where it is kept, or None.
-    """
-
-    recipe: Recipe
-    trials: tuple[TrialResult, ...]
-    winner: TrialResult
-    words: str
-    plan: Plan
-    request: Request
-    noise: float | None
-    within: float
-    remarks: tuple[str, ...]
-    timed: int
-    folder: Path | None
-
-    @property
-    def updates(self) -> int:
-        """Updates that were made: of range tests, of trainings, and the few that were timed."""
-        return self.timed + sum(result.cost for result in self.trials)
-
-    @property
-    def seconds(self) -> float:
-        """What the trials took, added up."""
-        return sum(result.seconds for result in self.trials)
-
-    def table(self) -> str:
-        """Make a Markdown table of what was tried."""
-        return markdown(self.trials, self.winner)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Write the result as plain data."""
-        return {
-            "cyclr_tuning": 1,
-            "words": self.words,
-            "winner": self.winner.trial.key,
-            "noise": self.noise,
-            "tolerance": self.within,
-            "remarks": list(self.remarks),
-            "updates": self.updates,
-            "seconds": round(self.seconds, 3),
-            "folder": None if self.folder is None else str(self.folder),
-            "plan": self.plan.to_dict(),
-            "trials": [result.to_dict() for result in self.trials],
-            "recipe": self.recipe.to_dict(),
-        }
+from cyclr.tuning.trial import TrialResult
+from cyclr.tuning.words import paragraph
 
 
 def tune(
@@ -191,7 +114,7 @@ def tune(
     kept = None if storage is None else Study(storage, study or request.facts.name, task.name)
     fan = FanOut(task=task, source=source, jobs=jobs, ray=ray, threads=threads, watch=on_update)
     with TuneStore(folder).open(request.to_dict()) as store:
-        speeds = _speeds(task, request, store)
+        speeds = recall_or_measure(task, request, store)
         plan = make_plan(request, speeds)
         store.write("plan.json", plan.to_dict())
         if on_plan is not None:
@@ -202,21 +125,6 @@ def tune(
             return _run(request, desk, store, plan, costs)
         except KeyboardInterrupt as stopped:
             raise _interrupted(stopped, store, desk) from stopped
-
-
-def plan_only(task: Task, *, source: Mapping[str, Any] | None = None, **wanted: Any) -> Plan:
-    """Say how a tune would divide its budget, and what it would cost, without running it.
-
-    Args:
-        task: The task.
-        source: As for :func:`tune`.
-        **wanted: As for :func:`tune`: what to tune and how, but not where.
-
-    Raises:
-        InputError: As for :func:`tune`.
-    """
-    request = make_request(task, source=source, **wanted)
-    return make_plan(request, measure(task, request))
 
 
 def _check(
@@ -244,71 +152,6 @@ def _each(
     return take
 
 
-def measure(task: Task, request: Request) -> Speeds:
-    """Time a few updates at each batch size that is compared, the task's own first."""
-    own = request.facts.batch_size
-    sizes = dict.fromkeys([own, *(request.batch_size if "batch-size" in request.stages else ())])
-    speeds = seconds_per_update(task, sizes, request.seed)
-    if not math.isfinite(speeds[own]):
-        raise InputError(
-            f"the task's own batch size {own} does not fit in memory; set Task.batch_size lower"
-        )
-    return speeds
-
-
-def _speeds(task: Task, request: Request, store: TuneStore) -> Speeds:
-    """Measure, or read what was measured when the tune was begun."""
-    saved = store.recall("speeds.json")
-    if saved is None:
-        speeds = measure(task, request)
-        store.write("speeds.json", {str(size): seconds for size, seconds in speeds.items()})
-        return speeds
-    return {int(size): float(seconds) for size, seconds in saved.items()}
-
-
-def make_plan(request: Request, speeds: Speeds) -> Plan:
-    """Divide a request's budget.
-
-    Args:
-        request: What was asked for.
-        speeds: Seconds of an update by batch size.
-
-    Raises:
-        InputError: The budget is too small.
-    """
-    own = request.facts.batch_size
-    per_epoch = request.facts.updates_per_epoch(own)
-    amount, unit = parse_budget(request.budget)
-    budget = budget_updates(
-        amount, unit, run=request.run, per_epoch=per_epoch, seconds_per_update=speeds[own]
-    )
-    sweep = min(100, max(60, request.run // 10))
-    wishes = _wishes(request, speeds)
-    timed = UPDATES * len(speeds)
-    plan = divide(budget - timed, wishes, sweep=sweep, run=request.run)
-    if plan is None:
-        least = smallest_budget(wishes, sweep=sweep, run=request.run) + timed
-        raise refuse(budget, least, per_epoch)
-    return replace(plan, seconds_per_update=speeds[own])
-
-
-def _wishes(request: Request, speeds: Speeds) -> Wishes:
-    """List everything there is to run."""
-    own = request.facts.batch_size
-    others = [s for s in speeds if s != own and math.isfinite(speeds[s])]
-    decays = "weight-decay" in request.stages
-    own_decay = request.facts.weight_decay
-    return Wishes(
-        own=True,
-        noise=True,
-        batch_sizes=tuple(speeds[size] / speeds[own] for size in others),
-        decays=sum(value != own_decay for value in request.weight_decay) if decays else 0,
-        bisections=BISECTIONS if decays else 0,
-        momenta=len(request.momenta()) if "momentum" in request.stages else 0,
-        rates=2 if "rate" in request.stages else 0,
-    )
-
-
 def _interrupted(stopped: KeyboardInterrupt, store: TuneStore, desk: Desk) -> Interrupted:
     number = stopped.signal if isinstance(stopped, Interrupted) else signal.SIGINT
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
@@ -326,12 +169,12 @@ def _run(
     """Run the stages, and conclude."""
     stages = Stages(request, desk, plan, costs)
     winner = stages.run()
-    own = desk.results[0]
+    beside = stages.beside(winner)
     tuning = Tuning(
-        recipe=_recipe(request, winner, stages.choices, costs),
+        recipe=final_recipe(request, winner, stages.choices, stages.caveats, costs),
         trials=tuple(desk.results),
         winner=winner,
-        words=paragraph(request, own, winner, stages.choices, stages.noise, stages.within),
+        words=paragraph(request, beside, winner, stages.choices, stages.noise, stages.within),
         plan=plan,
         request=request,
         noise=stages.noise,
@@ -344,26 +187,3 @@ def _run(
     store.write("recipe.json", tuning.recipe.to_dict())
     store.write("result.json", tuning.to_dict())
     return tuning
-
-
-def _recipe(
-    request: Request, winner: TrialResult, choices: Sequence[Choice], costs: Mapping[int, float]
-) -> Recipe:
-    """Plan the training at the winner's settings, as long as one at the task's own batch size."""
-    assert winner.bounds is not None
-    size = winner.trial.batch_size
-    per_epoch = request.facts.updates_per_epoch(size)
-    epochs = max(1, round(request.run / costs[size] / per_epoch))
-    recipe = make_recipe(winner.trial, winner.bounds, epochs * per_epoch, per_epoch)
-    why = [*recipe.notes, *notes(choices, winner)]
-    why += [f"Caveat: {caveat}" for caveat in winner.caveats]
-    if epochs != request.epochs:
-        why.append(
-            f"{epochs} epochs of batches of {size} take as long as {request.epochs} of batches of "
-            f"{request.facts.batch_size}."
-        )
-    if request.start is not None:
-        why.append(f"Every trial started from the weights in {request.start}.")
-    if "batch-size" in request.stages:
-        recipe = recipe.replace(batch_size=Constant(value=float(size)))
-    return recipe.replace(notes=tuple(why))

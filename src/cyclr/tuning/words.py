@@ -15,7 +15,7 @@ _GAP = 0.1  # of the training loss: a validation loss within it is about as low
 
 def paragraph(
     request: Request,
-    own: TrialResult,
+    own: TrialResult | None,
     winner: TrialResult,
     choices: Sequence[Choice],
     noise: float | None,
@@ -25,80 +25,85 @@ def paragraph(
 
     Args:
         request: What was asked for.
-        own: The trial of the task's own settings.
+        own: The trial of the task's own settings that is as long as the winner; None if none is.
         winner: The trial that the recipe is made from.
         choices: What each stage came to.
         noise: Measured relative noise; None if it was not measured.
         within: The relative tolerance.
     """
+    chance = within if noise is None else max(noise, within)
     sentences = [
-        against_own(own, winner, within),
+        against_own(own, winner, chance),
         noise_words(noise, within),
-        *(_choice(choice, within) for choice in choices),
+        *(_choice(choice, chance) for choice in choices),
         fit_words(winner.curve, within),
         batch_words(request, choices),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def notes(choices: Sequence[Choice], winner: TrialResult) -> tuple[str, ...]:
+def notes(choices: Sequence[Choice]) -> tuple[str, ...]:
     """Word for a recipe why it is what it is."""
-    found = [f"Tuned by runs of {winner.updates:,} updates; losses are theirs."]
-    for choice in choices:
-        losses = ", ".join(
-            f"{_value(choice.stage, result)} {_loss(result)}" for result in choice.tried
-        )
-        chosen = _value(choice.stage, choice.after)
-        found.append(f"{choice.stage.capitalize()} {chosen}; validation loss: {losses}.")
-    return tuple(found)
+    return tuple(_note(choice) for choice in choices)
 
 
-def against_own(own: TrialResult, winner: TrialResult, within: float) -> str:
+def _note(choice: Choice) -> str:
+    losses = [(_value(choice.stage, result), _loss(result)) for result in choice.tried]
+    told = ", ".join(f"{loss} for {value}" for value, loss in losses)
+    length = f"validation loss after {choice.before.trial.updates:,} updates"
+    chosen = _value(choice.stage, choice.after)
+    if choice.stage == "own settings":
+        return f"Beside the task's own settings, {length}: {told}."
+    return f"{choice.stage.capitalize()} {chosen}; {length}: {told}."
+
+
+def against_own(own: TrialResult | None, winner: TrialResult, chance: float) -> str:
     """Compare the winner with the task's own settings."""
     settings = (
         f"weight decay {show_decay(winner.trial.weight_decay)}, momentum "
         f"{momentum_words(winner.trial.momentum)}, batch size {winner.trial.batch_size} and max_lr "
         f"{winner.max_lr:.3g}"
     )
-    after = f"{winner.val_loss:.4f} after {winner.updates:,} updates"
-    if winner.trial.key == own.trial.key:
-        return f"The task's own settings stay: {settings}, with a validation loss of {after}."
+    after = f"a validation loss of {winner.val_loss:.4f} after {winner.updates:,} updates"
+    if own is not None and winner.trial.key == own.trial.key:
+        return f"The task's own settings stay: {settings}, with {after}."
+    if own is None:
+        return f"Chosen: {settings}, with {after}."
     if not math.isfinite(own.val_loss):
-        return (
-            f"Chosen: {settings}, with a validation loss of {after}; the task's own settings "
-            + (f"failed: {own.outcome.sentence}.")
+        return f"Chosen: {settings}, with {after}; with the task's own settings " + (
+            f"{own.outcome.sentence}."
         )
-    if own.trial.updates != winner.trial.updates and own.trial.batch_size == (
-        winner.trial.batch_size
-    ):
-        return f"Chosen: {settings}, with a validation loss of {after}."
     return (
-        f"Chosen: {settings}, with a validation loss of {after} against {own.val_loss:.4f} with "
-        f"the task's own settings at the rate read for them, "
-        f"{difference(own.val_loss, winner.val_loss, within)}."
+        f"Chosen: {settings}, with {after} against {own.val_loss:.4f} with the task's own settings "
+        f"at the rate read for them: {difference(own.val_loss, winner.val_loss, chance)}."
     )
 
 
-def difference(before: float, after: float, within: float) -> str:
-    """Word how much lower a loss is, and whether that is more than the tolerance."""
+def difference(before: float, after: float, chance: float) -> str:
+    """Word how much lower a loss is, and whether chance alone may do that."""
     part = (before - after) / abs(before) if before else 0.0
     size = f"{abs(part):.1%} {'lower' if part >= 0 else 'higher'}"
-    return size if abs(part) > within else f"{size}, which is no more than chance"
+    return size if abs(part) > chance else f"{size}, which may be chance"
 
 
 def noise_words(noise: float | None, within: float) -> str:
-    """Word how large the noise is."""
+    """Word how large the noise is, and what was made of it."""
     if noise is None:
-        return f"The noise was not measured; differences below {within:.0%} count as none."
+        return f"The noise was not measured; a loss counts as lower from {within:.0%} on."
     return (
-        f"Another seed alone makes a difference of {noise:.1%}; differences below {within:.1%} "
-        "count as none."
+        f"Another seed alone makes a difference of {noise:.1%}; among runs of the same seed a loss "
+        f"counts as lower from {within:.1%} on."
     )
 
 
-def _choice(choice: Choice, within: float) -> str:
+def _choice(choice: Choice, chance: float) -> str:
     """Word a stage's choice against what there was before."""
     before, after = choice.before, choice.after
+    if choice.stage == "own settings":
+        if after is before:
+            return ""
+        how = difference(before.val_loss, after.val_loss, chance)
+        return f"In runs of {after.updates:,} updates the task's own settings are better: {how}."
     others = [r for r in choice.tried if r.trial.key != after.trial.key]
     if not others:
         return ""
@@ -108,20 +113,26 @@ def _choice(choice: Choice, within: float) -> str:
             return (
                 f"{choice.stage.capitalize()} {value} trained to its end, what was before did not."
             )
-        how = difference(before.val_loss, after.val_loss, within)
+        how = difference(before.val_loss, after.val_loss, chance)
         return (
             f"{choice.stage.capitalize()} {value} instead of {_value(choice.stage, before)}: {how}."
         )
     best = min(others, key=lambda result: result.val_loss)
     if not math.isfinite(best.val_loss):
         return f"No other {choice.stage} trained to its end."
-    how = difference(after.val_loss, best.val_loss, within)
+    how = difference(after.val_loss, best.val_loss, chance)
     return f"{choice.stage.capitalize()} stays {value}: the best other is {how}."
 
 
 def _value(stage: str, result: TrialResult) -> str:
     """Give what a stage varies."""
     trial = result.trial
+    if stage == "own settings":
+        momentum = momentum_words(trial.momentum)
+        return (
+            f"weight decay {show_decay(trial.weight_decay)} with momentum {momentum} at "
+            f"{result.max_lr:.3g}"
+        )
     return {
         "batch size": str(trial.batch_size),
         "weight decay": show_decay(trial.weight_decay),
