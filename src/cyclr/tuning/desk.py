@@ -66,6 +66,12 @@ class Desk:
             self.spent += result.cost * self._costs[result.trial.batch_size]
         return True
 
+    @property
+    def mean_sweep(self) -> int:
+        """What range tests took so far on average, rounded up; 0 if there were none."""
+        sweeps = [result.sweep_updates for result in self.results if result.sweep_updates]
+        return -(-sum(sweeps) // len(sweeps)) if sweeps else 0
+
     def _got(self, key: str) -> TrialResult:
         found = self._store.get(key)
         assert found is not None

@@ -12,7 +12,7 @@ from typing import Any
 from cyclr.errors import CheckpointError, TaskError
 from cyclr.experiments.pipeline import Parts, build
 from cyclr.experiments.task import Task
-from cyclr.training.checkpoints import list_steps, read_checkpoint
+from cyclr.training.checkpoints import list_steps, load_weights, read_checkpoint
 from cyclr.training.run import Run
 
 
@@ -43,10 +43,23 @@ class Facts:
     momentum: float | None
 
     @classmethod
-    def of(cls, task: Task, seed: int, source: Mapping[str, Any] | None) -> Facts:
+    def of(
+        cls,
+        task: Task,
+        seed: int,
+        source: Mapping[str, Any] | None,
+        weights: Path | None = None,
+    ) -> Facts:
         """Build a task once, and look.
 
+        Args:
+            task: The task.
+            seed: To build it with.
+            source: How it is found.
+            weights: A file of weights that must fit it.
+
         Raises:
+            CheckpointError: The weights do not fit.
             TaskError: It cannot be built, or has no validation data.
         """
         if task.validation is None:
@@ -54,7 +67,10 @@ class Facts:
                 f"task {task.name!r} has no validation data, and trials are judged by their "
                 "validation loss; give Task.validation"
             )
-        return cls._look(task, build(task, seed=seed), source)
+        parts = build(task, seed=seed)
+        if weights is not None:
+            load_weights(parts.model, weights)
+        return cls._look(task, parts, source)
 
     @classmethod
     def _look(cls, task: Task, parts: Parts, source: Mapping[str, Any] | None) -> Facts:

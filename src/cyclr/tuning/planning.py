@@ -24,6 +24,8 @@ from cyclr.tuning.store import TuneStore
 
 Speeds = dict[int, float]
 
+_SPEEDS = "speeds.json"
+
 
 def plan_only(task: Task, *, source: Mapping[str, Any] | None = None, **wanted: Any) -> Plan:
     """Say how a tune would divide its budget, and what it would cost, without running it.
@@ -54,12 +56,15 @@ def measure(task: Task, request: Request) -> Speeds:
 
 def recall_or_measure(task: Task, request: Request, store: TuneStore) -> Speeds:
     """Measure, or read what was measured when the tune was begun."""
-    saved = store.recall("speeds.json")
+    saved = store.recall(_SPEEDS)
     if saved is None:
-        speeds = measure(task, request)
-        store.write("speeds.json", {str(size): seconds for size, seconds in speeds.items()})
-        return speeds
+        return measure(task, request)
     return {int(size): float(seconds) for size, seconds in saved.items()}
+
+
+def keep(speeds: Speeds, store: TuneStore) -> None:
+    """Keep what was measured, so that a tune that is gone on with has the same plan."""
+    store.write(_SPEEDS, {str(size): seconds for size, seconds in speeds.items()})
 
 
 def make_plan(request: Request, speeds: Speeds) -> Plan:

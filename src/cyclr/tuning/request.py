@@ -120,8 +120,8 @@ def make_request(
     Constraint(kind="choice", options=POLICIES).check("policy", policy)
     Constraint(kind="integer", ge=1, optional=True).check("epochs", epochs)
     chosen = _stages(stages, batch_size)
-    facts = Facts.of(task, seed, source)
     weights = None if start is None else find_weights(start)
+    facts = Facts.of(task, seed, source, weights)
     left_out = _left_out(chosen, facts)
     request = Request(
         facts=facts,

@@ -62,7 +62,7 @@ def run_trial(task: Task, trial: Trial, *, tell: Tell | None = None) -> TrialRes
         curve=tuple(found.curve),
         sweep_updates=found.sweep_updates,
         updates=found.updates,
-        seconds=time.perf_counter() - begun,
+        seconds=round(time.perf_counter() - begun, 3),
     )
 
 

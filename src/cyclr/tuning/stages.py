@@ -154,7 +154,7 @@ class Stages:
         plan = divide(
             self._left,
             self._wishes,
-            sweep=self._plan.sweep,
+            sweep=max(self._plan.sweep, self._desk.mean_sweep),
             run=self._whole,
             at_most=self._base.updates,
         )
@@ -165,7 +165,10 @@ class Stages:
             )
             self._wishes = Wishes()
             return False
-        self.remarks += [f"Range tests took more than planned: no {w}." for w in plan.dropped]
+        self.remarks += [
+            f"Range tests took more than planned, so there was no room for {what}."
+            for what in plan.dropped
+        ]
         self._wishes = plan.wishes
         if plan.length != self._base.updates:
             self._base = replace(self._base, updates=plan.length)

@@ -154,7 +154,7 @@ class TrialResult:
             "curve": [dict(point) for point in self.curve],
             "sweep_updates": self.sweep_updates,
             "updates": self.updates,
-            "seconds": round(self.seconds, 3),
+            "seconds": self.seconds,
         }
 
     @classmethod

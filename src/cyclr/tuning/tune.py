@@ -14,7 +14,7 @@ from cyclr.schedules.fields import Constraint
 from cyclr.tuning.budget import Plan
 from cyclr.tuning.desk import Desk
 from cyclr.tuning.fanout import FanOut, Watch
-from cyclr.tuning.planning import make_plan, recall_or_measure
+from cyclr.tuning.planning import keep, make_plan, recall_or_measure
 from cyclr.tuning.request import Request, make_request
 from cyclr.tuning.result import Tuning, final_recipe
 from cyclr.tuning.speed import UPDATES
@@ -113,9 +113,12 @@ def tune(
     )
     kept = None if storage is None else Study(storage, study or request.facts.name, task.name)
     fan = FanOut(task=task, source=source, jobs=jobs, ray=ray, threads=threads, watch=on_update)
-    with TuneStore(folder).open(request.to_dict()) as store:
-        speeds = recall_or_measure(task, request, store)
-        plan = make_plan(request, speeds)
+    store = TuneStore(folder)
+    store.check(request.to_dict())
+    speeds = recall_or_measure(task, request, store)
+    plan = make_plan(request, speeds)  # what is refused leaves no trace in the folder
+    with store.open(request.to_dict()):
+        keep(speeds, store)
         store.write("plan.json", plan.to_dict())
         if on_plan is not None:
             on_plan(plan)
