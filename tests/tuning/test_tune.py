@@ -190,6 +190,11 @@ def _wanted(budget: Any) -> dict[str, Any]:
     return {**dict.fromkeys(names), "budget": budget, "policy": "one_cycle", "seed": 0}
 
 
+def test_a_grid_of_the_own_value_alone_plans_no_bisection() -> None:
+    plan = plan_only(small(), **{**_wanted("20run"), "weight_decay": [5e-4]})
+    assert plan.wishes.decays == plan.wishes.bisections == 0
+
+
 def test_minutes_become_updates_by_timing_some() -> None:
     plan = plan_only(small(), **_wanted("1min"))
     assert plan.budget == pytest.approx(60 / plan.seconds_per_update - 12, abs=1)
