@@ -32,6 +32,7 @@ class Parts:
     optimizer: Any
     batches: Any
     validation: Any
+    batch_size: int
 
     @property
     def steps_per_epoch(self) -> int:
@@ -76,6 +77,7 @@ def build(task: Task, *, seed: int = 0, batch_size: int | None = None) -> Parts:
         optimizer=optimizer,
         batches=make_loader(task.train, size, seed=seed, **options),
         validation=validation,
+        batch_size=size,
     )
 
 

@@ -1,0 +1,7 @@
+"""Weight decay, momentum, batch size and rate, tuned within a budget (arXiv 1803.09820)."""
+
+from cyclr.tuning.budget import Plan
+from cyclr.tuning.trial import Outcome, Trial, TrialResult
+from cyclr.tuning.tune import Tuning, tune
+
+__all__ = ["Outcome", "Plan", "Trial", "TrialResult", "Tuning", "tune"]

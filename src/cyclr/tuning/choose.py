@@ -1,0 +1,110 @@
+"""Who wins a stage, and which weight decay to try next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from cyclr.tuning.trial import TrialResult
+
+FIXED = 0.01  # relative tolerance when the noise was not measured
+_MOST = 0.05  # a single repeat is a poor measure: more than this is never called noise
+_TOP = 1.0  # the largest weight decay ever tried
+
+
+def relative_noise(one: TrialResult, two: TrialResult) -> float | None:
+    """Measure the noise: how far two losses that differ in the seed alone are apart, relatively.
+
+    Returns:
+        |a − b| over the mean of |a| and |b|; None if one of them has no loss.
+    """
+    a, b = one.val_loss, two.val_loss
+    if not (math.isfinite(a) and math.isfinite(b)):
+        return None
+    middle = (abs(a) + abs(b)) / 2
+    return abs(a - b) / middle if middle else 0.0
+
+
+def tolerance(noise: float | None) -> float:
+    """Say by how much losses must differ, relatively, for one to be called better.
+
+    The noise, between 1 % and 5 %: a single repeat may come out equal by luck, and may come out far
+    apart by bad luck. 1 % if it was not measured.
+    """
+    return FIXED if noise is None else min(max(noise, FIXED), _MOST)
+
+
+def close(results: Sequence[TrialResult], within: float) -> list[TrialResult]:
+    """List the results whose loss is within the tolerance of the best; empty if none has any."""
+    finished = [result for result in results if math.isfinite(result.val_loss)]
+    if not finished:
+        return []
+    best = min(result.val_loss for result in finished)
+    return [result for result in finished if result.val_loss <= best + within * abs(best)]
+
+
+def lowest(results: Sequence[TrialResult]) -> TrialResult:
+    """Give the result with the lowest loss."""
+    return min(results, key=lambda result: result.val_loss)
+
+
+def with_largest_rate(results: Sequence[TrialResult], within: float) -> TrialResult | None:
+    """Give the result with the largest stable rate among those with the lowest loss.
+
+    Reference: arXiv 1803.09820, section 4.4: a suitable weight decay allows a large rate.
+    """
+    found = close(results, within)
+    return max(found, key=lambda result: (result.max_lr, -result.val_loss)) if found else None
+
+
+def largest_batch(results: Sequence[TrialResult], within: float) -> TrialResult | None:
+    """Give the result with the largest batch among those with the lowest loss."""
+    found = close(results, within)
+    return max(found, key=lambda result: result.trial.batch_size) if found else None
+
+
+def better_than(
+    present: TrialResult, results: Sequence[TrialResult], within: float
+) -> TrialResult | None:
+    """Give the best of several results if it is better than the present one by the tolerance."""
+    challenger = lowest(results) if results else present
+    margin = within * abs(present.val_loss) if math.isfinite(present.val_loss) else 0.0
+    return challenger if challenger.val_loss < present.val_loss - margin else None
+
+
+def next_decay(losses: Mapping[float, float]) -> float | None:
+    """Choose the next weight decay to try: one step outward, or a bisection of the exponent.
+
+    When the best is the largest, ten times of it; when it is the smallest and that is not 0, a
+    tenth. Otherwise half way, on the exponent, between the best and the better of its neighbours. A
+    weight decay of 0 stands a decade below the smallest positive one.
+
+    >>> next_decay({1e-2: 0.5, 1e-3: 0.2, 1e-4: 0.3})
+    0.00031622776601683794
+    >>> next_decay({1e-2: 0.1, 1e-3: 0.2, 1e-4: 0.3})
+    0.1
+
+    Args:
+        losses: Validation loss by weight decay; infinite where there is none.
+
+    Returns:
+        A weight decay in (0, 1] that has not been tried; None if there is none.
+
+    Reference: arXiv 1803.09820, section 4.4.
+    """
+    tried = sorted(losses)
+    positive = [value for value in tried if value > 0]
+    if not positive or not any(map(math.isfinite, losses.values())):
+        return None
+    exponents = [math.log10(v) if v > 0 else math.log10(positive[0]) - 1 for v in tried]
+    at = min(range(len(tried)), key=lambda i: losses[tried[i]])
+    if at == len(tried) - 1 and tried[at] < _TOP:
+        return min(_TOP, 10 ** (exponents[at] + 1))
+    if at == 0 and tried[0] > 0:
+        return float(10 ** (exponents[0] - 1))
+    beside = [i for i in (at - 1, at + 1) if 0 <= i < len(tried)]
+    if not beside:
+        return None
+    neighbour = min(beside, key=lambda i: losses[tried[i]])
+    value = float(10 ** ((exponents[at] + exponents[neighbour]) / 2))
+    return None if value in losses else value
