@@ -2,6 +2,6 @@
 
 from cyclr.tuning.budget import Plan
 from cyclr.tuning.trial import Outcome, Trial, TrialResult
-from cyclr.tuning.tune import Tuning, tune
+from cyclr.tuning.tune import Tuning, plan_only, tune
 
-__all__ = ["Outcome", "Plan", "Trial", "TrialResult", "Tuning", "tune"]
+__all__ = ["Outcome", "Plan", "Trial", "TrialResult", "Tuning", "plan_only", "tune"]

@@ -78,19 +78,30 @@ class FanOut:
         ray = connect(self.ray)
         # What is sent is sent once: a task made in Python holds its data.
         origin = ray.put(self.source or self.task)
-        remote = ray.remote(max_retries=_RETRIES)(work)
-        waiting = [remote.remote(origin, trial, self.threads or 1) for trial in trials]
-        while waiting:
-            (ready, *_), waiting = ray.wait(waiting, num_returns=1)
-            try:
-                yield ray.get(ready)
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause from error
-            except ray.exceptions.RayError as error:
-                raise TrainingError(
-                    f"the Ray cluster lost a trial {_RETRIES + 1} times: "
-                    f"{' '.join(str(error).split())[:200]}; finished trials are kept"
-                ) from error
+        remote = ray.remote(max_retries=0)(work)
+        send = functools.partial(remote.remote, origin, threads=self.threads or 1)
+        waiting = {send(trial=trial): (trial, 0) for trial in trials}
+        try:
+            while waiting:
+                (ready, *_), _ = ray.wait(list(waiting), num_returns=1)
+                trial, lost = waiting.pop(ready)
+                try:
+                    yield ray.get(ready)
+                except ray.exceptions.RayTaskError as error:
+                    raise error.cause from error
+                except ray.exceptions.RayError as error:
+                    # Its worker or node is gone, whatever the reason: the trial is run again.
+                    if lost >= _RETRIES:
+                        raise _lost(error) from error
+                    waiting[send(trial=trial)] = (trial, lost + 1)
+        finally:
+            for reference in waiting:
+                ray.cancel(reference)
+
+
+def _lost(error: Exception) -> TrainingError:
+    words = " ".join(str(error).split())[:200]
+    return TrainingError(f"the Ray cluster lost a trial {_RETRIES + 1} times: {words}")
 
 
 def work(origin: Task | Mapping[str, Any], trial: Trial, threads: int) -> TrialResult:

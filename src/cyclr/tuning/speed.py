@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import time
@@ -44,5 +45,5 @@ def _time(task: Task, size: int, seed: int) -> float:
         if not out_of_memory(error):
             raise
         return math.inf
-    steps = [after - before for before, after in zip(times, times[1:], strict=False)]
+    steps = [after - before for before, after in itertools.pairwise(times)]
     return statistics.median(steps[_WARM:] or steps)

@@ -45,6 +45,7 @@ class Desk:
         store: Where they are kept.
         costs: Of an update at each batch size, in updates at the task's own.
         on_trial: Called with every new result.
+        on_read: Called with every result that was there already, when it is first asked for.
 
     Attributes:
         results: In the order they were asked for, each once.
@@ -57,8 +58,10 @@ class Desk:
         store: TuneStore,
         costs: Mapping[int, float],
         on_trial: Callable[[TrialResult], None],
+        on_read: Callable[[TrialResult], None],
     ) -> None:
-        self._fan, self._store, self._costs, self._on_trial = fan, store, costs, on_trial
+        self._fan, self._store, self._costs = fan, store, costs
+        self._on_trial, self._on_read = on_trial, on_read
         self.results: list[TrialResult] = []
         self.spent = 0.0
 
@@ -67,6 +70,10 @@ class Desk:
         stages = {trial.key: stage for stage, trial in reversed(entries)}
         trials = {trial.key: trial for _, trial in entries}
         missing = [trial for key, trial in trials.items() if self._store.get(key) is None]
+        for key in trials:
+            known = self._store.get(key)
+            if known is not None and self.note(known):
+                self._on_read(known)
         for found in self._fan.run(missing):
             result = replace(found, stage=stages[found.trial.key])
             self._store.add(result)
@@ -75,11 +82,14 @@ class Desk:
             self.note(self._got(key))
         return [self._got(trial.key) for _, trial in entries]
 
-    def note(self, result: TrialResult) -> None:
-        """Count a result, unless it has been."""
-        if all(result.trial.key != known.trial.key for known in self.results):
-            self.results.append(result)
+    def note(self, result: TrialResult) -> bool:
+        """Count a result, unless it has been; say whether it had not."""
+        if any(result.trial.key == known.trial.key for known in self.results):
+            return False
+        self.results.append(result)
+        if result.cost:
             self.spent += result.cost * self._costs[result.trial.batch_size]
+        return True
 
     def _got(self, key: str) -> TrialResult:
         found = self._store.get(key)
@@ -205,7 +215,10 @@ class Stages:
         results = self._compare(
             BATCH,
             [
-                {"batch_size": size, "updates": max(3, round(self._plan.length / self._costs[size]))}
+                {
+                    "batch_size": size,
+                    "updates": max(3, round(self._plan.length / self._costs[size])),
+                }
                 for size in fitting
             ],
         )

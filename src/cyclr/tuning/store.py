@@ -28,6 +28,11 @@ class TuneStore:
         self.folder = None if folder is None else Path(folder)
         self._results: dict[str, TrialResult] = {}
 
+    @property
+    def count(self) -> int:
+        """How many trials have finished."""
+        return len(self._results)
+
     @contextmanager
     def open(self, request: Mapping[str, Any]) -> Iterator[TuneStore]:
         """Take the folder, and read the trials that are finished.
@@ -71,8 +76,8 @@ class TuneStore:
         if difference is not None:
             name, was, now = difference
             raise InputError(
-                f"{self.folder} holds a tune with {name} {was!r}, and this one has {now!r}; ask for "
-                "the same to go on with it, or name a new folder"
+                f"{self.folder} holds a tune with {name} {was!r}, and this one has {now!r}; ask "
+                "for the same to go on with it, or name a new folder"
             )
 
     def get(self, key: str) -> TrialResult | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from cyclr.tuning.budget import Plan
 from cyclr.tuning.trial import Momentum, Outcome, TrialResult
 
 HEAD = (
@@ -75,3 +76,28 @@ def markdown(results: Sequence[TrialResult], winner: TrialResult | None = None) 
     ]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(lines) + "\n"
+
+
+def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
+    """Word a plan: what is run, how often, what it costs, and about how long it takes."""
+    rows = [("stage", "trials", "updates each", "updates", "about")]
+    rows += [
+        (
+            line.stage,
+            str(line.trials),
+            f"{line.updates:,.0f}",
+            f"{line.total:,.0f}",
+            duration(line.total * plan.seconds_per_update),
+        )
+        for line in plan.lines
+    ]
+    trials = sum(line.trials for line in plan.lines)
+    whole = (f"{plan.updates:,}", duration(plan.seconds))
+    return [*rows, ("together", str(trials), "", *whole)]
+
+
+def duration(seconds: float) -> str:
+    """Word a length of time: ``8 s``, ``3 min``, ``2.5 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

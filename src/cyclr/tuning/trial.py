@@ -114,8 +114,8 @@ class TrialResult:
         bounds: (base_lr, max_lr) it trained at; None if there were none.
         caveats: Of the range test's reading.
         optimizer: What the range test ran with.
-        curve: Evaluations along the training: ``step``, ``loss`` (mean of the training batches since
-            the evaluation before), ``val_loss`` and the task's metrics, ``val_…``.
+        curve: Evaluations along the training: ``step``, ``loss`` (mean of the training batches
+            since the evaluation before), ``val_loss`` and the task's metrics, ``val_…``.
         sweep_updates: Updates of the range test.
         updates: Updates of the training.
         seconds: What both took, with evaluations.
@@ -216,9 +216,7 @@ class TrialResult:
 
 def _point(data: Mapping[str, Any]) -> dict[str, float]:
     numbers = jsonfile.unpack(data.values())
-    return {"step": int(data["step"]), **dict(zip(data, numbers, strict=True))} | {
-        "step": int(data["step"])
-    }
+    return {**dict(zip(data, numbers, strict=True)), "step": int(data["step"])}
 
 
 def run_trial(task: Task, trial: Trial, *, tell: Tell | None = None) -> TrialResult:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cyclr.errors import InputError
+from cyclr.errors import InputError, Interrupted
 from cyclr.experiments.task import Task
 from cyclr.experiments.tasks import load_task
 from cyclr.recipe import Recipe
@@ -117,6 +118,7 @@ def tune(
     source: Mapping[str, Any] | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     on_trial: Callable[[TrialResult], None] | None = None,
+    on_read: Callable[[TrialResult], None] | None = None,
     on_update: Watch | None = None,
 ) -> Tuning:
     """Tune weight decay, momentum, batch size and rate by short runs, the disciplined way.
@@ -151,6 +153,7 @@ def tune(
             task made in Python, which is sent to workers as it is.
         on_plan: Called with the plan before anything is trained.
         on_trial: Called with every new result.
+        on_read: Called with every result that was read from the folder.
         on_update: Called with a trial, the updates it has made and a few words, while it runs in
             this process.
 
@@ -159,6 +162,7 @@ def tune(
         InputError: An argument breaks its constraint, the budget is too small, or the folder is of
             another request.
         TrainingError: Not one trial trained to its end.
+        Interrupted: A signal came; finished trials are kept.
 
     Reference: arXiv 1803.09820.
     """
@@ -179,16 +183,34 @@ def tune(
         start=start,
         source=source,
     )
-    fan = FanOut(
-        task=task, source=source, jobs=jobs, ray=ray, threads=threads, watch=on_update
-    )
+    fan = FanOut(task=task, source=source, jobs=jobs, ray=ray, threads=threads, watch=on_update)
     with TuneStore(folder).open(request.to_dict()) as store:
         speeds = _speeds(task, request, store)
         plan = make_plan(request, speeds)
         store.write("plan.json", plan.to_dict())
         if on_plan is not None:
             on_plan(plan)
-        return _run(request, fan, store, plan, speeds, on_trial or _ignore)
+        costs = {s: seconds / speeds[request.facts.batch_size] for s, seconds in speeds.items()}
+        desk = Desk(fan, store, costs, on_trial or _ignore, on_read or _ignore)
+        try:
+            return _run(request, desk, store, plan, costs)
+        except KeyboardInterrupt as stopped:
+            raise _interrupted(stopped, store, desk) from stopped
+
+
+def plan_only(task: Task, *, source: Mapping[str, Any] | None = None, **wanted: Any) -> Plan:
+    """Say how a tune would divide its budget, and what it would cost, without running it.
+
+    Args:
+        task: The task.
+        source: As for :func:`tune`.
+        **wanted: As for :func:`tune`: what to tune and how, but not where.
+
+    Raises:
+        InputError: As for :func:`tune`.
+    """
+    request = make_request(task, source=source, **wanted)
+    return make_plan(request, measure(task, request))
 
 
 def _check(
@@ -271,17 +293,21 @@ def _wishes(request: Request, speeds: Speeds) -> Wishes:
     )
 
 
+def _interrupted(stopped: KeyboardInterrupt, store: TuneStore, desk: Desk) -> Interrupted:
+    number = stopped.signal if isinstance(stopped, Interrupted) else signal.SIGINT
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    if store.folder is None:
+        how = "there is no folder, so nothing has been kept"
+    else:
+        how = f"{store.count} finished trials are kept in {store.folder}; the same again goes on"
+    made = sum(result.cost for result in desk.results)
+    return Interrupted(f"stopped by {name}; {how}", signal=int(number), step=made)
+
+
 def _run(
-    request: Request,
-    fan: FanOut,
-    store: TuneStore,
-    plan: Plan,
-    speeds: Speeds,
-    on_trial: Callable[[TrialResult], None],
+    request: Request, desk: Desk, store: TuneStore, plan: Plan, costs: Mapping[int, float]
 ) -> Tuning:
     """Run the stages, and conclude."""
-    costs = {size: seconds / speeds[request.facts.batch_size] for size, seconds in speeds.items()}
-    desk = Desk(fan, store, costs, on_trial)
     stages = Stages(request, desk, plan, costs)
     winner = stages.run()
     words = describe(winner)
@@ -294,7 +320,7 @@ def _run(
         request=request,
         noise=stages.noise,
         remarks=(*request.left_out, *stages.remarks),
-        timed=UPDATES * len(speeds),
+        timed=UPDATES * len(costs),
         folder=store.folder,
     )
     store.write("table.md", tuning.table())
