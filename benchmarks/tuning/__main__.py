@@ -19,14 +19,15 @@ EVERYWHERE = ("untuned", "tuned", "optuna")
 def run(options: argparse.Namespace) -> None:
     """Compute what is missing, one after the other."""
     torch.set_num_threads(options.threads)
-    for case in CASES if not options.task else [BY_NAME[name] for name in options.task]:
-        store = Store(case)
-        for arm in options.arm or EVERYWHERE:
-            for seed in options.seed or SEEDS:
-                if store.get(arm, seed) is None:
+    chosen = [BY_NAME[name] for name in options.task] if options.task else CASES
+    stores = {case.name: Store(case) for case in chosen}
+    for seed in options.seed or SEEDS:
+        for case in chosen:
+            for arm in options.arm or EVERYWHERE:
+                if stores[case.name].get(arm, seed) is None:
                     say = functools.partial(_say, f"{case.name} {arm} seed {seed}:")
                     result = arms.run(arm, case, seed, say)
-                    store.put(arm, seed, result)
+                    stores[case.name].put(arm, seed, result)
                     say(f"finished in {result['seconds']:.0f} s of processor time")
 
 

@@ -15,6 +15,8 @@ from cyclr.errors import TrainingError
 from cyclr.experiments import pipeline
 from cyclr.training import make_loader
 from cyclr.training.evaluation import accuracy, evaluate
+from cyclr.tuning import tune
+from cyclr.tuning.trial import TrialResult
 
 Result = dict[str, Any]
 Say = Callable[[str], None]
@@ -52,17 +54,29 @@ def untuned(case: Case, seed: int, _: Say) -> Result:
 
 def tuned(case: Case, seed: int, say: Say) -> Result:
     """Tune, then train by the recipe."""
-    from cyclr import tuning
-
-    result = tuning.tune(
-        case.task(), budget=f"{OURS}run", seed=seed, folder=FOLDER / f"{case.name}-{seed}"
+    result = tune(
+        case.task(),
+        budget=f"{OURS}run",
+        seed=seed,
+        folder=FOLDER / f"{case.name}-{seed}",
+        on_trial=lambda trial: say(f"{trial.stage}: {_in_words(trial)}"),
     )
-    trials = [trial.to_dict() for trial in result.trials]
-    say(result.words)
-    spent = sum(trial.sweep_updates + trial.updates for trial in result.trials)
-    chosen = {"recipe": result.recipe.to_dict(), "trials": trials, "spent": spent}
-    chosen["words"] = result.words
+    chosen = {
+        "recipe": result.recipe.to_dict(),
+        "trials": [trial.to_dict() for trial in result.trials],
+        "spent": result.updates,
+        "winner": result.winner.trial.key,
+        "words": result.words,
+    }
     return chosen | score(case, seed, result.recipe)
+
+
+def _in_words(trial: TrialResult) -> str:
+    tried = trial.trial
+    return (
+        f"weight decay {tried.weight_decay}, momentum {tried.momentum}, lr {trial.max_lr:.3g}, "
+        f"{trial.cost} updates: {trial.outcome}, loss {trial.val_loss:.4f}"
+    )
 
 
 def searched(name: str, case: Case, seed: int, say: Say) -> Result:
