@@ -12,18 +12,15 @@ from benchmarks.tuning import arms, page
 from benchmarks.tuning.store import Store
 from benchmarks.tuning.tasks import BY_NAME, CASES
 
-SEEDS = (0, 1, 2)
-EVERYWHERE = ("untuned", "tuned", "optuna")
-
 
 def run(options: argparse.Namespace) -> None:
     """Compute what is missing, one after the other."""
     torch.set_num_threads(options.threads)
     chosen = [BY_NAME[name] for name in options.task] if options.task else CASES
     stores = {case.name: Store(case) for case in chosen}
-    for seed in options.seed or SEEDS:
+    for seed in options.seed or arms.SEEDS:
         for case in chosen:
-            for arm in options.arm or EVERYWHERE:
+            for arm in options.arm or arms.EVERYWHERE:
                 if stores[case.name].get(arm, seed) is None:
                     say = functools.partial(_say, f"{case.name} {arm} seed {seed}:")
                     result = arms.run(arm, case, seed, say)

@@ -22,6 +22,8 @@ Result = dict[str, Any]
 Say = Callable[[str], None]
 
 OURS = 2  # the budget of a tune, in full trainings; Optuna's is that, and three times as much
+SEEDS = (0, 1, 2)
+EVERYWHERE = ("untuned", "tuned", "optuna")  # the arms that every task has
 FOLDER = Path("runs/benchmark-tuning")  # where a tune that is cut off goes on
 
 

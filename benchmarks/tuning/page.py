@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tuning.arms import OURS
+from benchmarks.tuning.arms import EVERYWHERE, OURS, SEEDS
 from benchmarks.tuning.search import SETUPS
 from benchmarks.tuning.store import Store
 from benchmarks.tuning.tasks import CASES, MOMENTUM, WEIGHT_DECAY, Case
@@ -169,10 +169,24 @@ def comparison(found: dict[str, Lines]) -> Iterator[str]:
             )
 
 
+def missing(found: dict[str, Lines]) -> list[str]:
+    """List what has not been computed yet."""
+    return [
+        f"{task}, {arm}, seed {seed}"
+        for task, arms in found.items()
+        for arm in EVERYWHERE
+        for seed in SEEDS
+        if not any(str(seed) in arms[name] for name in arms if name.split(",")[0] == arm)
+    ]
+
+
 def text() -> str:
     """Make the page."""
     found = {case.name: lines(Store(case).data, case.size.steps) for case in CASES}
-    parts = [_HEAD, *comparison(found)]
+    parts = [_HEAD]
+    if left := missing(found):
+        parts.append(f"Not computed yet: {'; '.join(left)}.")
+    parts += comparison(found)
     for case in CASES:
         if found[case.name]:
             parts += table(case, found[case.name])
