@@ -234,7 +234,7 @@ _DROPS: tuple[_Drop, ...] = (
     ),
     (
         lambda w: w.momenta > _KEPT_MOMENTA,
-        lambda w: f"all but {w.momenta - 1} of the momenta",
+        lambda _: "one of the momenta",
         lambda w: replace(w, momenta=w.momenta - 1),
     ),
 )

@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from cyclr.tuning.trial import TrialResult
 
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a stage came to.
+
+    Attributes:
+        stage: Its name.
+        before: The settings it began with.
+        after: Those it chose, which may be the same.
+        tried: All that it compared, ``before`` among them.
+    """
+
+    stage: str
+    before: TrialResult
+    after: TrialResult
+    tried: tuple[TrialResult, ...]
+
+
 FIXED = 0.01  # relative tolerance when the noise was not measured
 _MOST = 0.05  # a single repeat is a poor measure: more than this is never called noise
+_SAME_RATE = 0.1  # range tests do not tell rates apart that are closer, relatively
 _TOP = 1.0  # the largest weight decay ever tried
 
 
@@ -48,13 +68,25 @@ def lowest(results: Sequence[TrialResult]) -> TrialResult:
     return min(results, key=lambda result: result.val_loss)
 
 
-def with_largest_rate(results: Sequence[TrialResult], within: float) -> TrialResult | None:
+def with_largest_rate(
+    present: TrialResult, results: Sequence[TrialResult], within: float
+) -> TrialResult | None:
     """Give the result with the largest stable rate among those with the lowest loss.
+
+    Rates closer than 10 % to the largest are as large; of several such, the present settings stay
+    if they are among them, and otherwise the lowest loss wins.
+
+    Returns:
+        None if no result has a loss.
 
     Reference: arXiv 1803.09820, section 4.4: a suitable weight decay allows a large rate.
     """
     found = close(results, within)
-    return max(found, key=lambda result: (result.max_lr, -result.val_loss)) if found else None
+    if not found:
+        return None
+    largest = max(result.max_lr for result in found)
+    fastest = [result for result in found if result.max_lr >= (1 - _SAME_RATE) * largest]
+    return present if present in fastest else lowest(fastest)
 
 
 def largest_batch(results: Sequence[TrialResult], within: float) -> TrialResult | None:
@@ -72,12 +104,13 @@ def better_than(
     return challenger if challenger.val_loss < present.val_loss - margin else None
 
 
-def next_decay(losses: Mapping[float, float]) -> float | None:
+def next_decay(losses: Mapping[float, float], within: float = 0.0) -> float | None:
     """Choose the next weight decay to try: one step outward, or a bisection of the exponent.
 
     When the best is the largest, ten times of it; when it is the smallest and that is not 0, a
     tenth. Otherwise half way, on the exponent, between the best and the better of its neighbours. A
-    weight decay of 0 stands a decade below the smallest positive one.
+    weight decay of 0 stands a decade below the smallest positive one. Where the neighbours are as
+    good as the best, within the tolerance, there is nothing to find between them.
 
     >>> next_decay({1e-2: 0.5, 1e-3: 0.2, 1e-4: 0.3})
     0.00031622776601683794
@@ -86,25 +119,47 @@ def next_decay(losses: Mapping[float, float]) -> float | None:
 
     Args:
         losses: Validation loss by weight decay; infinite where there is none.
+        within: The relative tolerance, ≥ 0.
 
     Returns:
-        A weight decay in (0, 1] that has not been tried; None if there is none.
+        A weight decay in (0, 1] that has not been tried; None if there is none worth it.
 
     Reference: arXiv 1803.09820, section 4.4.
     """
     tried = sorted(losses)
     positive = [value for value in tried if value > 0]
-    if not positive or not any(map(math.isfinite, losses.values())):
+    best = min(losses.values(), default=math.inf)
+    if not positive or len(tried) < 2 or not math.isfinite(best):
         return None
     exponents = [math.log10(v) if v > 0 else math.log10(positive[0]) - 1 for v in tried]
     at = min(range(len(tried)), key=lambda i: losses[tried[i]])
+    beside = [i for i in (at - 1, at + 1) if 0 <= i < len(tried)]
+    if all(losses[tried[i]] <= best + within * abs(best) for i in beside) and within > 0:
+        return None
     if at == len(tried) - 1 and tried[at] < _TOP:
         return min(_TOP, 10 ** (exponents[at] + 1))
     if at == 0 and tried[0] > 0:
         return float(10 ** (exponents[0] - 1))
-    beside = [i for i in (at - 1, at + 1) if 0 <= i < len(tried)]
-    if not beside:
-        return None
     neighbour = min(beside, key=lambda i: losses[tried[i]])
     value = float(10 ** ((exponents[at] + exponents[neighbour]) / 2))
     return None if value in losses else value
+
+
+def scaling(results: Sequence[TrialResult], own: int) -> float | None:
+    """Measure by which power of the batch size max_lr grows.
+
+    The p in max_lr ∝ batch_size**p, by least squares through the task's own batch size on the
+    logarithms: 1 is linear scaling, 0.5 the square root.
+
+    Args:
+        results: Of different batch sizes.
+        own: The task's own batch size.
+
+    Returns:
+        None if there are no two sizes with a rate.
+    """
+    rates = {r.trial.batch_size: r.max_lr for r in results if r.bounds is not None}
+    if own not in rates or len(rates) < 2:
+        return None
+    pairs = [(math.log(b / own), math.log(lr / rates[own])) for b, lr in rates.items() if b != own]
+    return sum(x * y for x, y in pairs) / sum(x * x for x, _ in pairs)

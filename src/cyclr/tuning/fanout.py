@@ -15,7 +15,8 @@ from cyclr.experiments.cluster import connect
 from cyclr.experiments.task import Task
 from cyclr.experiments.tasks import load_task
 from cyclr.extras import require
-from cyclr.tuning.trial import Trial, TrialResult, run_trial
+from cyclr.tuning.running import run_trial
+from cyclr.tuning.trial import Trial, TrialResult
 
 Watch = Callable[[Trial, int, str], None]
 _RETRIES = 5  # how often a trial whose Ray worker was lost is run again

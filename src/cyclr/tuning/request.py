@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
-from cyclr.errors import CheckpointError, DataError, InputError, SpecError, TaskError, complaint
-from cyclr.experiments.pipeline import Parts, build
+from cyclr.errors import InputError, SpecError, complaint
 from cyclr.experiments.task import Task
 from cyclr.recipe import POLICIES
 from cyclr.schedules.fields import Constraint
+from cyclr.tuning.facts import Facts, digest, find_weights
 from cyclr.tuning.trial import Momentum, Trial
 
 _T = TypeVar("_T")
@@ -30,76 +28,6 @@ _DEEP_FROM = 10  # weight layers
 _SURE = 0.8  # an own momentum from which on plan moves it
 _FORM = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(st|ep|run|min)?\s*")
 _BUDGET = 'updates (3000), epochs ("10ep"), lengths of the training ("2run") or minutes ("20min")'
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What there is to know of a task before anything is trained.
-
-    Attributes:
-        name: The task's name.
-        source: How it is found, as ``{"task": …, "data_dir": …}``; None for one made in Python.
-        examples: In the training data.
-        batch_size: The task's own.
-        parameters: Of the model.
-        weight_layers: Parameters of two or more dimensions.
-        optimizer: Its class.
-        weight_decay: The optimizer's own, the largest of its groups'; None if it has none.
-        momentum: The optimizer's own, or beta1; None if it has none.
-    """
-
-    name: str
-    source: Mapping[str, Any] | None
-    examples: int
-    batch_size: int
-    parameters: int
-    weight_layers: int
-    optimizer: str
-    weight_decay: float | None
-    momentum: float | None
-
-    @classmethod
-    def of(cls, task: Task, seed: int, source: Mapping[str, Any] | None) -> Facts:
-        """Build a task once, and look.
-
-        Raises:
-            TaskError: It cannot be built, or has no validation data.
-        """
-        if task.validation is None:
-            raise TaskError(
-                f"task {task.name!r} has no validation data, and trials are judged by their "
-                "validation loss; give Task.validation"
-            )
-        return cls._look(task, build(task, seed=seed), source)
-
-    @classmethod
-    def _look(cls, task: Task, parts: Parts, source: Mapping[str, Any] | None) -> Facts:
-        groups = parts.optimizer.param_groups
-        sizes = [p.numel() for p in parts.model.parameters()]
-        decays = [float(g["weight_decay"]) for g in groups if "weight_decay" in g]
-        data = task.train
-        return cls(
-            name=task.name,
-            source=None if source is None else dict(source),
-            examples=len(data[0]) if isinstance(data, tuple) else len(data),
-            batch_size=task.batch_size,
-            parameters=sum(sizes),
-            weight_layers=sum(p.dim() >= 2 for p in parts.model.parameters()),
-            optimizer=type(parts.optimizer).__name__,
-            weight_decay=max(decays) if len(decays) == len(groups) else None,
-            momentum=_own_momentum(groups),
-        )
-
-    def updates_per_epoch(self, batch_size: int) -> int:
-        """Count the updates of an epoch; a last, smaller batch is left out."""
-        return max(1, self.examples // batch_size)
-
-
-def _own_momentum(groups: Sequence[Mapping[str, Any]]) -> float | None:
-    if not all("betas" in group or "momentum" in group for group in groups):
-        return None
-    group = groups[0]
-    return float(group["betas"][0] if "betas" in group else group["momentum"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,8 +120,8 @@ def make_request(
     Constraint(kind="choice", options=POLICIES).check("policy", policy)
     Constraint(kind="integer", ge=1, optional=True).check("epochs", epochs)
     chosen = _stages(stages, batch_size)
-    facts = Facts.of(task, seed, source)
     weights = None if start is None else find_weights(start)
+    facts = Facts.of(task, seed, source, weights)
     left_out = _left_out(chosen, facts)
     request = Request(
         facts=facts,
@@ -206,7 +134,7 @@ def make_request(
         momentum=_momenta(momentum),
         batch_size=_sizes(batch_size, facts),
         start=None if weights is None else str(weights),
-        start_digest=None if weights is None else _digest(weights),
+        start_digest=None if weights is None else digest(weights),
         left_out=tuple(left_out.values()),
     )
     if not request.stages:
@@ -303,42 +231,3 @@ def _several(where: str, values: tuple[_T, ...]) -> tuple[_T, ...]:
     if len(set(values)) < len(values):
         raise SpecError(complaint(where, "different values", values, "name each once"))
     return values
-
-
-def find_weights(place: str | os.PathLike[str]) -> Path:
-    """Find the weights to start from: a safetensors file, or a run's folder.
-
-    Of a finished run its recommended model, of any other its last checkpoint's.
-
-    Raises:
-        CheckpointError: There are none.
-    """
-    path = Path(place).resolve()
-    if path.is_file() and path.suffix == ".safetensors":
-        return path
-    if not path.is_dir():
-        raise CheckpointError(
-            f"cannot start from {place}: it is neither a .safetensors file nor a run's folder"
-        )
-    if (path / "model.safetensors").is_file():
-        return path / "model.safetensors"
-    from cyclr.training.checkpoints import list_steps, read_checkpoint
-    from cyclr.training.run import Run
-
-    steps = list_steps(path / "checkpoints")
-    if (path / "run.json").is_file():
-        recommended = Run.load(path).recommended
-        steps = steps if recommended is None else [recommended]
-    if not steps:
-        raise CheckpointError(f"cannot start from {place}: it holds no checkpoint; name another")
-    return read_checkpoint(path / "checkpoints" / f"step-{steps[-1]:08d}").path / (
-        "model.safetensors"
-    )
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; check the path") from error

@@ -12,7 +12,7 @@ from typing import Any
 from cyclr.experiments.pipeline import build, find
 from cyclr.experiments.task import Task
 from cyclr.schedules import ExponentialSweep
-from cyclr.tuning.trial import out_of_memory
+from cyclr.tuning.running import out_of_memory
 
 UPDATES = 12  # timed for each batch size
 _WARM = 2  # of them, which are slower than the others

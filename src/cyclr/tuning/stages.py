@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from cyclr.errors import TrainingError
 from cyclr.tuning.budget import Plan, Wishes, divide
 from cyclr.tuning.choose import (
+    Choice,
     better_than,
     largest_batch,
     lowest,
@@ -18,10 +19,9 @@ from cyclr.tuning.choose import (
     tolerance,
     with_largest_rate,
 )
-from cyclr.tuning.fanout import FanOut
+from cyclr.tuning.desk import Desk, Entry
 from cyclr.tuning.request import Request
-from cyclr.tuning.store import TuneStore
-from cyclr.tuning.trial import Outcome, Trial, TrialResult
+from cyclr.tuning.trial import Outcome, TrialResult
 
 OWN, NOISE, BATCH, DECAY, BISECTION, MOMENTUM, RATE = (
     "own settings",
@@ -32,69 +32,8 @@ OWN, NOISE, BATCH, DECAY, BISECTION, MOMENTUM, RATE = (
     "momentum",
     "rate",
 )
-_FACTOR = 3.0  # between the rates that are compared
-
-Entry = tuple[str, Trial]
-
-
-class Desk:
-    """Runs trials that have not been run, keeps them, and counts what they cost.
-
-    Args:
-        fan: Where they are run.
-        store: Where they are kept.
-        costs: Of an update at each batch size, in updates at the task's own.
-        on_trial: Called with every new result.
-        on_read: Called with every result that was there already, when it is first asked for.
-
-    Attributes:
-        results: In the order they were asked for, each once.
-        spent: In updates at the task's own batch size.
-    """
-
-    def __init__(
-        self,
-        fan: FanOut,
-        store: TuneStore,
-        costs: Mapping[int, float],
-        on_trial: Callable[[TrialResult], None],
-        on_read: Callable[[TrialResult], None],
-    ) -> None:
-        self._fan, self._store, self._costs = fan, store, costs
-        self._on_trial, self._on_read = on_trial, on_read
-        self.results: list[TrialResult] = []
-        self.spent = 0.0
-
-    def run(self, entries: Sequence[Entry]) -> list[TrialResult]:
-        """Give the results of some trials, in order."""
-        stages = {trial.key: stage for stage, trial in reversed(entries)}
-        trials = {trial.key: trial for _, trial in entries}
-        missing = [trial for key, trial in trials.items() if self._store.get(key) is None]
-        for key in trials:
-            known = self._store.get(key)
-            if known is not None and self.note(known):
-                self._on_read(known)
-        for found in self._fan.run(missing):
-            result = replace(found, stage=stages[found.trial.key])
-            self._store.add(result)
-            self._on_trial(result)
-        for key in trials:
-            self.note(self._got(key))
-        return [self._got(trial.key) for _, trial in entries]
-
-    def note(self, result: TrialResult) -> bool:
-        """Count a result, unless it has been; say whether it had not."""
-        if any(result.trial.key == known.trial.key for known in self.results):
-            return False
-        self.results.append(result)
-        if result.cost:
-            self.spent += result.cost * self._costs[result.trial.batch_size]
-        return True
-
-    def _got(self, key: str) -> TrialResult:
-        found = self._store.get(key)
-        assert found is not None
-        return found
+_FACTORS = (1 / 3, 3.0)  # of the rate that was read, to compare it with
+_LONGER = 1.5  # times the length from which on a longer check is worth doing all of it anew
 
 
 class Stages:
@@ -108,10 +47,11 @@ class Stages:
             does not fit in memory.
 
     Attributes:
-        present: The best settings so far, and what came of them.
+        own: The last run of the task's own settings.
+        caveats: Of the range test that the present rate comes from.
         noise: Measured relative noise; None if it was not.
         within: The relative tolerance.
-        winners: Who won each stage.
+        choices: What each stage came to.
         remarks: What was left out on the way, in words.
     """
 
@@ -123,11 +63,14 @@ class Stages:
         self._base = request.trial(updates=plan.length, sweep_steps=plan.sweep)
         self._waiting: list[Entry] = [(OWN, self._base)]
         if plan.wishes.noise:
-            self._waiting.append((NOISE, replace(self._base, seed=request.seed + 1)))
-        self.present: TrialResult | None = None
+            other = (request.seed + 1) % 2**32
+            self._waiting.append((NOISE, replace(self._base, seed=other)))
+        self._present: TrialResult | None = None
+        self.own: TrialResult | None = None
+        self.caveats: tuple[str, ...] = ()
         self.noise: float | None = None
         self.within = tolerance(None)
-        self.winners: dict[str, TrialResult] = {}
+        self.choices: list[Choice] = []
         self.remarks: list[str] = []
 
     def run(self) -> TrialResult:
@@ -144,61 +87,88 @@ class Stages:
         }
         for stage in self._request.stages:
             steps[stage]()
-        present = self._present()
+        present = self._now()
         if not math.isfinite(present.val_loss):
+            first = self._desk.results[0]
             raise TrainingError(
                 f"not one of {len(self._desk.results)} trials trained to its end; the first: "
-                f"{self._desk.results[0].outcome.sentence}: {self._desk.results[0].why}"
+                f"{first.outcome.sentence}: {first.why}"
             )
         return present
 
-    def _present(self) -> TrialResult:
-        if self.present is None:
+    def beside(self, winner: TrialResult) -> TrialResult | None:
+        """Give the run of the task's own settings that took as long as the winner's, if any."""
+        if self.own is None:
+            return None
+        length = winner.trial.updates * self._costs[winner.trial.batch_size]
+        return self.own if abs(self.own.trial.updates - length) <= 1 else None
+
+    def _now(self) -> TrialResult:
+        """Give the best settings so far, and what came of them."""
+        if self._present is None:
             self._compare(OWN, [])
-        assert self.present is not None
-        return self.present
+        assert self._present is not None
+        return self._present
 
     def _compare(self, stage: str, changes: Sequence[Mapping[str, Any]]) -> list[TrialResult]:
         """Run the present settings, if they have not been at this length, and changes of them."""
         changed = [replace(self._base, **change) for change in changes]
         first = [*self._waiting, (stage, self._base)]
-        self._waiting = []
         results = self._desk.run([*first, *((stage, trial) for trial in changed)])
-        if self.noise is None and len(first) > 2:
+        if self._waiting:
+            self.own, self._waiting = results[0], []
+        if len(first) > 2:
             self.noise = relative_noise(results[0], results[1])
             self.within = tolerance(self.noise)
-        self.present = results[len(first) - 1]
+        self._stand(results[len(first) - 1])
         return results[len(first) - 1 :]
 
-    def _take(self, stage: str, winner: TrialResult | None) -> None:
-        """Go on from a winner, if there is one."""
-        if winner is None:
-            return
-        self.winners[stage] = self.present = winner
-        self._base = winner.trial
+    def _stand(self, result: TrialResult) -> None:
+        """Go on from some settings."""
+        self._present, self._base = result, result.trial
+        if result.trial.bounds is None:
+            self.caveats = result.caveats
+
+    def _take(self, stage: str, results: Sequence[TrialResult], winner: TrialResult | None) -> None:
+        """Go on from a winner, or from the first of the results if there is none."""
+        before, after = results[0], winner or results[0]
+        self.choices.append(Choice(stage=stage, before=before, after=after, tried=tuple(results)))
+        self._stand(after)
+
+    @property
+    def _left(self) -> float:
+        """What is left of the budget, in updates at the present batch size."""
+        left = self._plan.budget - self._desk.spent
+        return left / self._costs[self._base.batch_size]
+
+    @property
+    def _whole(self) -> int:
+        """Updates of the training the recipe is for, at the present batch size."""
+        return max(1, round(self._request.run / self._costs[self._base.batch_size]))
 
     def _room(self, **done: Any) -> bool:
         """See what there is still room for, once a part of the plan is done."""
         self._wishes = replace(self._wishes, own=False, noise=False, **done)
         if not self._wishes.runs:
             return False
-        cost = self._costs[self._base.batch_size]
-        left = (self._plan.budget - self._desk.spent) / cost
         plan = divide(
-            left,
+            self._left,
             self._wishes,
-            sweep=self._plan.sweep,
-            run=round(self._request.run / cost),
+            sweep=max(self._plan.sweep, self._desk.mean_sweep),
+            run=self._whole,
             at_most=self._base.updates,
         )
         if plan is None:
             self.remarks.append(
-                f"The budget was spent before everything planned was run: {left:,.0f} updates were "
-                f"left for {self._wishes.runs} more runs."
+                f"The budget was spent before everything planned was run: {self._left:,.0f} "
+                f"updates were left for {self._wishes.runs} more runs."
             )
             self._wishes = Wishes()
             return False
-        self.remarks += [f"Range tests took more than planned: {what}." for what in plan.dropped]
+        self.remarks += [
+            f"Range tests took more than planned, so there was no room for {what}."
+            for what in plan.dropped
+        ]
         self._wishes = plan.wishes
         if plan.length != self._base.updates:
             self._base = replace(self._base, updates=plan.length)
@@ -208,21 +178,17 @@ class Stages:
         """Compare batch sizes at equal time."""
         own = self._base.batch_size
         sizes = [size for size in self._request.batch_size if size != own]
-        fitting = [size for size in sizes if math.isfinite(self._costs[size])]
-        for size in sorted(set(sizes) - set(fitting)):
+        for size in [size for size in sizes if not math.isfinite(self._costs[size])]:
             trial = replace(self._base, batch_size=size)
             self._desk.note(TrialResult(trial=trial, stage=BATCH, outcome=Outcome.TOO_LARGE))
-        results = self._compare(
-            BATCH,
-            [
-                {
-                    "batch_size": size,
-                    "updates": max(3, round(self._plan.length / self._costs[size])),
-                }
-                for size in fitting
-            ],
-        )
-        self._take(BATCH, largest_batch(results, self.within))
+            sizes.remove(size)
+        lengths = [max(3, round(self._plan.length / self._costs[size])) for size in sizes]
+        changes = [
+            {"batch_size": size, "updates": length}
+            for size, length in zip(sizes, lengths, strict=True)
+        ]
+        results = self._compare(BATCH, changes)
+        self._take(BATCH, results, largest_batch(results, self.within))
         self._room(batch_sizes=())
 
     def _decays(self) -> None:
@@ -233,52 +199,104 @@ class Stages:
         grid = [value for value in self._request.weight_decay if value != present]
         results = self._compare(DECAY, [{"weight_decay": value} for value in grid])
         while self._room(decays=0) and self._wishes.bisections:
-            results = self._bisect(results)
+            found = self._bisect(results)
+            if found is None:
+                break
+            results = found
             self._wishes = replace(self._wishes, bisections=self._wishes.bisections - 1)
-        self._take(DECAY, with_largest_rate(results, self.within))
+        self._wishes = replace(self._wishes, bisections=0)
+        self._take(DECAY, results, with_largest_rate(results[0], results, self.within))
 
-    def _bisect(self, results: Sequence[TrialResult]) -> list[TrialResult]:
-        """Try one more weight decay."""
-        longest = self._base.updates
+    def _bisect(self, results: Sequence[TrialResult]) -> list[TrialResult] | None:
+        """Try one more weight decay; None if none is worth it."""
         losses = {r.trial.weight_decay or 0.0: r.val_loss for r in results}
-        value = next_decay(losses)
+        value = next_decay(losses, self.within)
         if value is None:
-            return list(results)
-        if any(result.trial.updates != longest for result in results):
-            self._base = replace(lowest(results).trial, updates=longest)
-            results = []
-        return [*results, *self._compare(BISECTION, [{"weight_decay": value}])]
+            return None
+        length = self._base.updates
+        if results[0].trial.updates == length:
+            return [*results, *self._compare(BISECTION, [{"weight_decay": value}])[1:]]
+        # Runs have become shorter, and are compared with each other only.
+        self._base = replace(lowest(results).trial, updates=length)
+        return self._compare(BISECTION, [{"weight_decay": value}])
 
     def _momenta(self) -> None:
         """Compare constant momenta and the cyclical one, each with a range test of its own."""
-        room = self._wishes.momenta if self.present is None or self._room() else 0
-        values = [value for value in self._request.momenta() if value != self._base.momentum]
-        if not room or not values:
+        if self._present is not None and not self._room():
             return
-        # A small budget keeps the last ones: arXiv 1803.09820 finds them the better bets.
-        kept = values[-self._wishes.momenta :] if self._wishes.momenta else []
-        results = self._compare(MOMENTUM, [{"momentum": value} for value in kept])
-        self._take(MOMENTUM, better_than(results[0], results[1:], self.within))
-        self._room(momenta=0)
+        values = [value for value in self._request.momenta() if value != self._base.momentum]
+        # A small budget keeps the last ones, which the paper finds the better bets.
+        values = values[-self._wishes.momenta :] if self._wishes.momenta else []
+        if values:
+            results = self._compare(MOMENTUM, [{"momentum": value} for value in values])
+            self._take(MOMENTUM, results, better_than(results[0], results[1:], self.within))
+        self._wishes = replace(self._wishes, momenta=0)
 
     def _rates(self) -> None:
-        """Check the rate that was read: a third and three times of it, and on where it pays."""
-        if self.present is not None and not self._room():
+        """Check the rate that was read against a third and three times of it.
+
+        What is left of the budget goes into it: with so much that the runs can be longer than those
+        before, the task's own settings are run beside, at their own rate, and win if they are
+        better after all.
+        """
+        present = self._now()
+        if present.bounds is None:
             return
-        present = self._present()
-        if not self._wishes.rates or present.bounds is None:
+        own = self._own_rival()
+        longer = min(self._whole, int(self._left // (1 + len(_FACTORS) + len(own))))
+        changes = [_scaled(present, factor) for factor in _FACTORS]
+        if longer >= _LONGER * self._base.updates:
+            self._check_at_length(present, longer, changes, own)
+        elif self._left >= len(_FACTORS) * self._base.updates:
+            results = self._compare(RATE, changes)
+            self._take(RATE, results, better_than(results[0], results[1:], self.within))
+            self._go_on(results)
+
+    def _go_on(self, results: Sequence[TrialResult]) -> None:
+        """Take another step towards the rate that won, if there is budget for it."""
+        winner = self._now()
+        if winner is results[0] or self._left < self._base.updates:
             return
-        factors = (1 / _FACTOR, _FACTOR)
-        results = self._compare(RATE, [_scaled(present, factor) for factor in factors])
-        winner = better_than(results[0], results[1:], self.within)
-        self._take(RATE, winner)
-        cost = self._costs[self._base.batch_size]
-        left = (self._plan.budget - self._desk.spent) / cost
-        if winner is None or left < self._base.updates:
-            return
-        factor = factors[results[1:].index(winner)]
+        factor = _FACTORS[list(results[1:]).index(winner)]
         again = self._compare(RATE, [_scaled(winner, factor)])
-        self._take(RATE, better_than(winner, again[1:], self.within))
+        self._take(RATE, again, better_than(winner, again[1:], self.within))
+
+    def _own_rival(self) -> list[dict[str, Any]]:
+        """Give the task's own settings at the rate read for them, unless they are the present."""
+        own = self.own
+        if own is None or own.bounds is None or own.trial == self._base:
+            return []
+        trial = own.trial
+        return [
+            {
+                "weight_decay": trial.weight_decay,
+                "momentum": trial.momentum,
+                "batch_size": trial.batch_size,
+                "bounds": own.bounds,
+            }
+        ]
+
+    def _check_at_length(
+        self,
+        present: TrialResult,
+        updates: int,
+        changes: Sequence[Mapping[str, Any]],
+        own: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Run the present settings, other rates and the task's own settings, all longer."""
+        cost = self._costs[self._base.batch_size]
+        self._base = replace(present.trial, updates=updates, bounds=present.bounds)
+        rivals = [{**change, "updates": max(3, int(updates * cost))} for change in own]
+        before = None if self.own is None else self.own.caveats
+        results = self._compare(RATE, [*changes, *rivals])
+        rates = results[: 1 + len(changes)]
+        self._take(RATE, rates, better_than(rates[0], rates[1:], self.within))
+        for result in results[len(rates) :]:
+            self.own = result
+            winner = self._now()
+            self._take(OWN, [winner, result], better_than(winner, [result], self.within))
+            if self._now() is result:
+                self.caveats = before or ()
 
 
 def _scaled(result: TrialResult, factor: float) -> dict[str, Any]:

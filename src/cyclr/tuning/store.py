@@ -45,7 +45,7 @@ class TuneStore:
         if self.folder is None:
             yield self
             return
-        self._check(request)
+        self.check(request)
         try:
             (self.folder / "trials").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -59,9 +59,14 @@ class TuneStore:
                 self._results[result.trial.key] = result
             yield self
 
-    def _check(self, request: Mapping[str, Any]) -> None:
-        """Refuse a folder that is not this request's."""
-        assert self.folder is not None
+    def check(self, request: Mapping[str, Any]) -> None:
+        """Refuse a folder that is not this request's, before anything is done.
+
+        Raises:
+            InputError: It holds another request's trials, or something else.
+        """
+        if self.folder is None:
+            return
         path = self.folder / "request.json"
         if not path.is_file():
             if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
