@@ -190,6 +190,11 @@ def _wanted(budget: Any) -> dict[str, Any]:
     return {**dict.fromkeys(names), "budget": budget, "policy": "one_cycle", "seed": 0}
 
 
+def test_a_grid_of_the_own_value_alone_plans_no_bisection() -> None:
+    plan = plan_only(small(), **{**_wanted("20run"), "weight_decay": [5e-4]})
+    assert plan.wishes.decays == plan.wishes.bisections == 0
+
+
 def test_minutes_become_updates_by_timing_some() -> None:
     plan = plan_only(small(), **_wanted("1min"))
     assert plan.budget == pytest.approx(60 / plan.seconds_per_update - 12, abs=1)
@@ -261,41 +266,47 @@ def test_a_recipe_from_json_is_the_one_given(once: Tuning) -> None:
 @pytest.mark.slow
 def test_nothing_is_lost_when_ray_workers_are_killed(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed: pip install 'cyclr[ray]'")
+    source = write_source(tmp_path, note_processes=True)
     script = """
-import os, signal, subprocess, sys, threading, time
+import os, signal, sys, threading, time
+from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
+from cyclr.experiments.tasks import load_task
 from cyclr.tuning import tune
 
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
-killed = []
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster.add_node(num_cpus=1)
+home, name = Path(sys.argv[1]), sys.argv[2]
+killed, own = [], str(os.getpid())
 
 def kill():
-    # One worker is killed outright, another is asked to end.
+    # One worker is killed outright, another is asked to end, both amid a trial.
     while len(killed) < 2:
-        time.sleep(0.05)
-        found = subprocess.run(["pgrep", "-f", "ray::work"], capture_output=True, text=True)
-        for pid in map(int, found.stdout.split()[:1]):
-            try:
-                os.kill(pid, signal.SIGTERM if killed else signal.SIGKILL)
-                killed.append(pid)
-            except ProcessLookupError:
-                pass
-        time.sleep(0.5)
+        for note in (home / "processes").iterdir():
+            if note.name != own and note.name not in killed:
+                time.sleep(0.1)
+                os.kill(int(note.name), signal.SIGTERM if killed else signal.SIGKILL)
+                killed.append(note.name)
+                break
+        time.sleep(0.01)
 
 threading.Thread(target=kill, daemon=True).start()
-done = tune("digits", budget="1.5run", folder=sys.argv[1], ray=cluster.address, threads=1)
-print(len(killed))
+source = {"task": name, "data_dir": None}
+options = {"epochs": 200, "budget": "2run", "source": source, "threads": 1}
+tune(load_task(name), folder=home / "tune", ray=cluster.address, **options)
+nodes = [node for node in ray.nodes() if node["Alive"]]
+print(len(killed), len(nodes))
 ray.shutdown()
 cluster.shutdown()
 """
-    command = [sys.executable, "-c", script, str(tmp_path / "killed")]
+    command = [sys.executable, "-c", script, str(tmp_path), source["task"]]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split()[-1] == "2"
-    alone = tune("digits", budget="1.5run", threads=1)
-    read: list[TrialResult] = []
-    again = tune("digits", budget="1.5run", folder=tmp_path / "killed", on_read=read.append)
-    assert len(read) == len(alone.trials)
+    assert done.stdout.split()[-2:] == ["2", "2"]
+    options: dict[str, Any] = {"epochs": 200, "budget": "2run", "source": source}
+    alone = tune(small(), threads=1, **options)
+    ran: list[TrialResult] = []
+    again = tune(small(), folder=tmp_path / "tune", on_trial=ran.append, **options)
+    assert ran == []
     assert _essence(again) == _essence(alone)

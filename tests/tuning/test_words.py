@@ -100,6 +100,16 @@ def test_a_paragraph_says_what_each_stage_came_to() -> None:
     assert "In runs of 60 updates the task's own settings are better: 16.7% lower." in said
 
 
+def test_what_decided_among_equal_losses_is_said() -> None:
+    own = result_of(0.250, 0.1, weight_decay=5e-4)
+    faster = result_of(0.251, 0.2, weight_decay=1e-2)
+    said = paragraph(
+        request(), own, faster, [_choice("weight decay", own, faster, after=1)], None, 0.01
+    )
+    assert "Weight decay 0.01 instead of 0.0005: 0.4% higher, which may be chance; " in said
+    assert "; its stable rate is 0.2 instead of 0.1." in said
+
+
 def test_notes_give_the_figures_of_every_stage() -> None:
     own = result_of(0.25, weight_decay=5e-4)
     lost = result_of(math.nan, weight_decay=1e-2)

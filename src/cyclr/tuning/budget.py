@@ -16,6 +16,7 @@ from cyclr.errors import InputError
 LEAST = 50  # updates of a short run; below, it tells nothing of the long one
 LEAST_SHARE = 20  # … and one part in so many of the long one
 BISECTIONS = 2
+_ROUNDING = 1e-6  # updates: what sums of measured costs may be off by
 _KEPT_MOMENTA = 2  # values that a small budget keeps
 
 
@@ -203,11 +204,11 @@ def _length(budget: float, wishes: Wishes, sweep: int, top: int, *, again: bool)
     left = budget - wishes.sweeps * sweep
     if not wishes.runs:
         return top
-    if left >= wishes.runs * top:
+    if left + _ROUNDING >= wishes.runs * top:
         return top
     # Shorter than the runs there are: the best of those is run again, with its range test.
     extra = 1 if again else 0
-    return int((left - extra * sweep) // (wishes.runs + extra))
+    return int((left - extra * sweep + _ROUNDING) // (wishes.runs + extra))
 
 
 _Drop = tuple[Callable[[Wishes], bool], Callable[[Wishes], str], Callable[[Wishes], Wishes]]
@@ -245,7 +246,7 @@ def smallest_budget(wishes: Wishes, *, sweep: int, run: int) -> int:
     for applies, _, without in _DROPS:
         while applies(wishes):
             wishes = without(wishes)
-    return math.ceil(wishes.runs * least_length(run) + wishes.sweeps * sweep)
+    return math.ceil(wishes.runs * least_length(run) + wishes.sweeps * sweep - _ROUNDING)
 
 
 def refuse(budget: int, least: int, per_epoch: int) -> InputError:

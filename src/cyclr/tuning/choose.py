@@ -36,7 +36,7 @@ def relative_noise(one: TrialResult, two: TrialResult) -> float | None:
     """Measure the noise: how far two losses that differ in the seed alone are apart, relatively.
 
     Returns:
-        |a − b| over the mean of |a| and |b|; None if one of them has no loss.
+        Their distance over the mean of their sizes; None if one of them has no loss.
     """
     a, b = one.val_loss, two.val_loss
     if not (math.isfinite(a) and math.isfinite(b)):

@@ -97,13 +97,13 @@ def _wishes(request: Request, speeds: Speeds) -> Wishes:
     """List everything there is to run."""
     own = request.facts.batch_size
     others = [s for s in speeds if s != own and math.isfinite(speeds[s])]
-    decays = "weight-decay" in request.stages
-    own_decay = request.facts.weight_decay
+    asked = request.weight_decay if "weight-decay" in request.stages else ()
+    decays = sum(value != request.facts.weight_decay for value in asked)
     return Wishes(
         own=True,
         noise=True,
         batch_sizes=tuple(speeds[size] / speeds[own] for size in others),
-        decays=sum(value != own_decay for value in request.weight_decay) if decays else 0,
+        decays=decays,
         bisections=BISECTIONS if decays else 0,
         momenta=len(request.momenta()) if "momentum" in request.stages else 0,
         rates=2 if "rate" in request.stages else 0,

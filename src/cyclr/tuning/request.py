@@ -38,7 +38,7 @@ class Request:
         facts: Of the task.
         budget: As the user wrote it.
         epochs: Length of the training the recipe is for, ≥ 1.
-        policy: Of the recipe; see :func:`cyclr.plan`.
+        policy: Of the recipe; see :func:`~cyclr.recipe.plan`.
         seed: Of every trial but the one that measures the noise.
         stages: Which stages to run.
         weight_decay: The grid.
@@ -73,7 +73,7 @@ class Request:
 
     @property
     def own_momentum(self) -> Momentum:
-        """What a training's momentum is when nobody says: cyclical if the optimizer has one."""
+        """Give a training's momentum when nobody says, cyclical if the optimizer has one."""
         own = self.facts.momentum
         moves = own is not None and own >= _SURE and self.policy != "warm_restarts"
         return CYCLE if moves else None

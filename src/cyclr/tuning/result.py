@@ -51,7 +51,7 @@ class Tuning:
 
     @property
     def updates(self) -> int:
-        """Updates that were made: of range tests, of trainings, and the few that were timed."""
+        """Count the updates made, in range tests, trainings, and the few that were timed."""
         return self.timed + sum(result.cost for result in self.trials)
 
     @property

@@ -49,7 +49,7 @@ class Trial:
         weight_decay: ≥ 0; None leaves the optimizer's own.
         momentum: A constant in [0, 1), or (low, high) of one opposite to the rate (beta1 for the
             Adam family); None leaves the optimizer's own.
-        policy: See :func:`cyclr.plan`.
+        policy: See :func:`~cyclr.recipe.plan`.
         bounds: (base_lr, max_lr) to train at; None to find them by a range test.
         start: File of the weights to start from; None for fresh ones from the seed.
     """

@@ -11,6 +11,7 @@ from cyclr.errors import InputError, Interrupted
 from cyclr.experiments.task import Task
 from cyclr.experiments.tasks import load_task
 from cyclr.schedules.fields import Constraint
+from cyclr.training.distributed import together
 from cyclr.tuning.budget import Plan
 from cyclr.tuning.desk import Desk
 from cyclr.tuning.fanout import FanOut, Watch
@@ -59,7 +60,7 @@ def tune(
         budget: What all of it may cost: updates, or ``"10ep"``, ``"2run"`` (lengths of the training
             the recipe is for), ``"20min"``.
         epochs: Length of the training the recipe is for, ≥ 1; the task's own if None.
-        policy: Of the recipe; see :func:`cyclr.plan`.
+        policy: Of the recipe; see :func:`~cyclr.recipe.plan`.
         seed: Seed of everything random.
         folder: Where to keep it, new or of the same request: finished trials are read, and not run
             again. None to keep nothing.
@@ -133,6 +134,11 @@ def tune(
 def _check(
     *, jobs: int, threads: int | None, ray: str | None, storage: str | None, study: str | None
 ) -> None:
+    if together().count > 1:
+        raise InputError(
+            "a tune is begun in one process and shares its trials out itself; run it without "
+            "torchrun or accelerate launch, with jobs or ray"
+        )
     Constraint(kind="integer", ge=1).check("jobs", jobs)
     Constraint(kind="integer", ge=1, optional=True).check("threads", threads)
     if ray is not None and jobs > 1:

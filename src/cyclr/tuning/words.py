@@ -114,14 +114,23 @@ def _choice(choice: Choice, chance: float) -> str:
                 f"{choice.stage.capitalize()} {value} trained to its end, what was before did not."
             )
         how = difference(before.val_loss, after.val_loss, chance)
-        return (
-            f"{choice.stage.capitalize()} {value} instead of {_value(choice.stage, before)}: {how}."
-        )
+        what = f"{choice.stage.capitalize()} {value} instead of {_value(choice.stage, before)}"
+        return f"{what}: {how}{_why_not_lower(choice)}."
     best = min(others, key=lambda result: result.val_loss)
     if not math.isfinite(best.val_loss):
         return f"No other {choice.stage} trained to its end."
     how = difference(after.val_loss, best.val_loss, chance)
     return f"{choice.stage.capitalize()} stays {value}: the best other is {how}."
+
+
+def _why_not_lower(choice: Choice) -> str:
+    """Say what decided among equal losses, where the chosen one's is not lower."""
+    before, after = choice.before, choice.after
+    if after.val_loss < before.val_loss:
+        return ""
+    if choice.stage == "batch size":
+        return "; the larger batch counts for as good"
+    return f"; its stable rate is {after.max_lr:.3g} instead of {before.max_lr:.3g}"
 
 
 def _value(stage: str, result: TrialResult) -> str:
