@@ -22,7 +22,7 @@ Result = dict[str, Any]
 Say = Callable[[str], None]
 
 OURS = 2  # the budget of a tune, in full trainings; Optuna's is that, and three times as much
-SEEDS = (0, 1, 2)
+SEEDS = (3, 4, 5)  # 0 to 2 were looked at while tuning was being developed
 EVERYWHERE = ("untuned", "tuned", "optuna")  # the arms that every task has
 FOLDER = Path("runs/benchmark-tuning")  # where a tune that is cut off goes on
 
@@ -50,7 +50,7 @@ def untuned(case: Case, seed: int, _: Say) -> Result:
     parts = pipeline.build(case.task(), seed=seed)
     record = pipeline.find(parts)
     recipe = cyclr.plan(record.read(), total_steps=case.size.steps)
-    chosen = {"recipe": recipe.to_dict(), "spent": len(record.lr), "trials": []}
+    chosen = {"recipe": recipe.to_dict(), "spent": record.updates, "trials": []}
     return chosen | score(case, seed, recipe)
 
 

@@ -16,8 +16,12 @@ from cyclr.errors import InputError
 LEAST = 50  # updates of a short run; below, it tells nothing of the long one
 LEAST_SHARE = 20  # … and one part in so many of the long one
 BISECTIONS = 2
+RATES = 3  # one on either side, and another step beyond the better
+SHORT_SWEEP = 0.65  # of a range test, what one costs that begins near where the rate must be
+_ALLOWANCE = 1.1  # what a range test may cost beyond what it is counted as
 _ROUNDING = 1e-6  # updates: what sums of measured costs may be off by
 _KEPT_MOMENTA = 2  # values that a small budget keeps
+_SIDES = 2  # rates that are compared with the one that was read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +49,14 @@ class Wishes:
     @property
     def runs(self) -> int:
         """How many short runs that makes."""
-        swept = self.own + self.noise + self.decays + self.bisections + self.momenta
-        return swept + len(self.batch_sizes) + self.rates
+        own = self.own + self.noise + self.decays + self.bisections + self.momenta
+        return own + len(self.batch_sizes) + self.rates
 
     @property
     def sweeps(self) -> float:
         """How many range tests, weighted by what their updates cost."""
-        swept = self.own + self.noise + self.decays + self.bisections + self.momenta
-        return swept + sum(self.batch_sizes)
+        short = SHORT_SWEEP * (self.decays + self.bisections)
+        return _ALLOWANCE * (self.own + self.noise + short + sum(self.batch_sizes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,17 +102,18 @@ class Plan:
     @property
     def lines(self) -> tuple[Line, ...]:
         """The plan, stage by stage."""
-        w, each = self.wishes, float(self.length + self.sweep)
+        w, sweep, plain = self.wishes, _ALLOWANCE * self.sweep, float(self.length)
+        each, decay = self.length + sweep, self.length + SHORT_SWEEP * sweep
         sizes = len(w.batch_sizes)
-        per_size = self.length + self.sweep * sum(w.batch_sizes) / max(1, sizes)
+        per_size = self.length + sweep * sum(w.batch_sizes) / max(1, sizes)
         found = [
             Line(stage="own settings", trials=int(w.own), updates=each),
             Line(stage="noise", trials=int(w.noise), updates=each),
             Line(stage="batch size", trials=sizes, updates=per_size),
-            Line(stage="weight decay", trials=w.decays, updates=each),
-            Line(stage="bisection", trials=w.bisections, updates=each),
-            Line(stage="momentum", trials=w.momenta, updates=each),
-            Line(stage="rate", trials=w.rates, updates=float(self.length)),
+            Line(stage="rate", trials=w.rates, updates=plain),
+            Line(stage="momentum", trials=w.momenta, updates=plain),
+            Line(stage="weight decay", trials=w.decays, updates=decay),
+            Line(stage="bisection", trials=w.bisections, updates=decay),
         ]
         return tuple(line for line in found if line.trials)
 
@@ -166,8 +171,8 @@ def divide(
 
     The length is what is left after the range tests over the number of runs, at most the whole
     training. Where it would be less than 50 updates or a twentieth of the training, wishes are
-    dropped in this order: the repeat that measures the noise, the second bisection, the other
-    rates, the first bisection, and momenta down to two.
+    dropped in this order: the repeat that measures the noise, the second bisection, the further
+    step of the rate, the first bisection, momenta down to two, and the check of the rate.
 
     Args:
         budget: In updates, > 0.
@@ -224,9 +229,9 @@ _DROPS: tuple[_Drop, ...] = (
         lambda w: replace(w, bisections=1),
     ),
     (
-        lambda w: w.rates > 0,
-        lambda _: "the check of the rate by a third and three times of it",
-        lambda w: replace(w, rates=0),
+        lambda w: w.rates > _SIDES,
+        lambda _: "another step of the rate",
+        lambda w: replace(w, rates=_SIDES),
     ),
     (
         lambda w: w.bisections > 0,
@@ -237,6 +242,11 @@ _DROPS: tuple[_Drop, ...] = (
         lambda w: w.momenta > _KEPT_MOMENTA,
         lambda _: "one of the momenta",
         lambda w: replace(w, momenta=w.momenta - 1),
+    ),
+    (
+        lambda w: w.rates > 0,
+        lambda _: "the check of the rate by a third and three times of it",
+        lambda w: replace(w, rates=0),
     ),
 )
 

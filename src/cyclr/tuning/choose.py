@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cyclr.rangetest.repeats import DISAGREE
 from cyclr.tuning.trial import TrialResult
 
 
@@ -28,7 +29,6 @@ class Choice:
 
 FIXED = 0.01  # relative tolerance when the noise was not measured
 _MOST = 0.05  # a single repeat is a poor measure: more than this is never called noise
-_SAME_RATE = 0.1  # range tests do not tell rates apart that are closer, relatively
 _TOP = 1.0  # the largest weight decay ever tried
 
 
@@ -69,12 +69,20 @@ def lowest(results: Sequence[TrialResult]) -> TrialResult:
 
 
 def with_largest_rate(
-    present: TrialResult, results: Sequence[TrialResult], within: float
+    present: TrialResult, results: Sequence[TrialResult], within: float, reference: float | None
 ) -> TrialResult | None:
     """Give the result with the largest stable rate among those with the lowest loss.
 
-    Rates closer than 10 % to the largest are as large; of several such, the present settings stay
-    if they are among them, and otherwise the lowest loss wins.
+    The stable rate is the max_lr that a trial's own range test read. Rates less than a factor of
+    three below the largest are as large: range tests of one training differ by as much. Of several
+    such, the present settings stay if they are among them, and otherwise the lowest loss wins.
+
+    Args:
+        present: The settings before.
+        results: What is compared, ``present`` among it.
+        within: The relative tolerance of the loss.
+        reference: The stable rate of results without a range test of their own; None for what they
+            trained at.
 
     Returns:
         None if no result has a loss.
@@ -84,8 +92,12 @@ def with_largest_rate(
     found = close(results, within)
     if not found:
         return None
-    largest = max(result.max_lr for result in found)
-    fastest = [result for result in found if result.max_lr >= (1 - _SAME_RATE) * largest]
+
+    def stable(result: TrialResult) -> float:
+        return result.read[1] if result.read else reference or result.max_lr
+
+    largest = max(map(stable, found))
+    fastest = [result for result in found if stable(result) >= largest / DISAGREE]
     return present if present in fastest else lowest(fastest)
 
 

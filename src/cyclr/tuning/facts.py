@@ -30,6 +30,7 @@ class Facts:
         optimizer: Its class.
         weight_decay: The optimizer's own, the largest of its groups'; None if it has none.
         momentum: The optimizer's own, or beta1; None if it has none.
+        averages: Whether that is a beta1: an average, which leaves the size of steps as it is.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Facts:
     optimizer: str
     weight_decay: float | None
     momentum: float | None
+    averages: bool
 
     @classmethod
     def of(
@@ -88,6 +90,7 @@ class Facts:
             optimizer=type(parts.optimizer).__name__,
             weight_decay=max(decays) if len(decays) == len(groups) else None,
             momentum=_own_momentum(groups),
+            averages=all("betas" in group for group in groups),
         )
 
     def updates_per_epoch(self, batch_size: int) -> int:

@@ -11,6 +11,7 @@ from cyclr.errors import InputError
 from cyclr.experiments.task import Task
 from cyclr.tuning.budget import (
     BISECTIONS,
+    RATES,
     Plan,
     Wishes,
     budget_updates,
@@ -106,5 +107,5 @@ def _wishes(request: Request, speeds: Speeds) -> Wishes:
         decays=decays,
         bisections=BISECTIONS if decays else 0,
         momenta=len(request.momenta()) if "momentum" in request.stages else 0,
-        rates=2 if "rate" in request.stages else 0,
+        rates=RATES if "rate" in request.stages else 0,
     )

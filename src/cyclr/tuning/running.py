@@ -17,7 +17,8 @@ from cyclr.experiments.task import Task
 from cyclr.integrations.torch.groups import ratios, set_value
 from cyclr.integrations.torch.nonfinite import blames_values
 from cyclr.rangetest import Outcome as SweepOutcome
-from cyclr.rangetest import RangeRecord, Reading
+from cyclr.rangetest import RangeRecord, RangeTest, Reading
+from cyclr.rangetest.repeats import DISAGREE
 from cyclr.recipe import Recipe, plan
 from cyclr.schedules import Constant
 from cyclr.training.checkpoints import load_weights
@@ -26,6 +27,7 @@ from cyclr.tuning.trial import Momentum, Outcome, Trial, TrialResult
 Tell = Callable[[int, str], None]
 
 _POINTS = 5  # evaluations along a training
+_BELOW = 1000.0  # how far below the rate that was read before another range test begins
 _SURE = 0.8  # a sweep with less momentum says little about momenta of .85 to .95
 
 
@@ -57,6 +59,7 @@ def run_trial(task: Task, trial: Trial, *, tell: Tell | None = None) -> TrialRes
         outcome=outcome,
         why=why,
         bounds=found.bounds,
+        read=found.read,
         caveats=found.caveats,
         record=found.record,
         curve=tuple(found.curve),
@@ -72,6 +75,7 @@ class _Findings:
 
     tell: Tell
     bounds: tuple[float, float] | None = None
+    read: tuple[float, float] | None = None
     caveats: tuple[str, ...] = ()
     record: RangeRecord | None = None
     curve: list[dict[str, float]] = field(default_factory=list)
@@ -99,18 +103,41 @@ class _Findings:
 
 def _run(task: Task, trial: Trial, found: _Findings) -> tuple[Outcome, str]:
     parts = prepare(task, trial)
-    if trial.bounds is None:
-        record = find(parts, steps=trial.sweep_steps, on_step=found.swept)
+    found.bounds = trial.bounds
+    if trial.bounds is None or trial.reference is not None:
+        record = find(parts, sweep=_range_test(trial), on_step=found.swept)
         found.record = record
         try:
             reading = record.read()
         except RecordError as error:
             return Outcome.UNREADABLE, str(error)
-        found.bounds, found.caveats = (reading.base_lr, reading.max_lr), reading.caveats
-    else:
-        found.bounds = trial.bounds
+        found.read, found.caveats = (reading.base_lr, reading.max_lr), reading.caveats
+        found.bounds = found.read if trial.bounds is None else moved(trial, reading.max_lr)
+    assert found.bounds is not None
     recipe = make_recipe(trial, found.bounds, trial.updates, parts.steps_per_epoch)
     return _train(parts, recipe, found)
+
+
+def _range_test(trial: Trial) -> RangeTest:
+    if trial.reference is None:
+        return RangeTest(steps=trial.sweep_steps)
+    # Where the rate must be is known about; nothing is gained by beginning at 1e-7.
+    return RangeTest(steps=trial.sweep_steps, start_lr=min(trial.reference / _BELOW, 1.0))
+
+
+def moved(trial: Trial, read: float) -> tuple[float, float]:
+    """Give the bounds to train at where a range test has read another max_lr than the reference.
+
+    A range test that reads less than a third says that the rate may no longer be stable, and the
+    bounds come down by as much. What lies within that is chance, and a higher reading says that a
+    higher rate may be stable, not that it is better.
+    """
+    assert trial.bounds is not None
+    assert trial.reference is not None
+    ratio = read / trial.reference
+    if ratio >= 1 / DISAGREE:
+        return trial.bounds
+    return trial.bounds[0] * ratio, trial.bounds[1] * ratio
 
 
 def _train(parts: Parts, recipe: Recipe, found: _Findings) -> tuple[Outcome, str]:
@@ -151,18 +178,24 @@ def prepare(task: Task, trial: Trial) -> Parts:
     for group, factor in zip(parts.optimizer.param_groups, factors, strict=True):
         if trial.weight_decay is not None:
             set_value(group, "weight_decay", trial.weight_decay * factor)
-        momentum = _during_sweep(trial.momentum, group)
+        own = group["betas"][0] if "betas" in group else group.get("momentum")
+        momentum = during_sweep(trial.momentum, own)
         if momentum is not None:
             set_value(group, "betas" if "betas" in group else "momentum", momentum)
     return parts
 
 
-def _during_sweep(momentum: Momentum, group: Mapping[str, Any]) -> float | None:
-    """Say which momentum the range test runs with; None for the one that is set."""
+def during_sweep(momentum: Momentum, own: float | None) -> float | None:
+    """Say which momentum a range test runs with.
+
+    Args:
+        momentum: Of the training.
+        own: The optimizer's own, which a cyclical training's range test keeps if it is at least
+            .8; otherwise it runs with the middle of the cycle.
+    """
     if not isinstance(momentum, tuple):
         return momentum
-    own = group["betas"][0] if "betas" in group else group["momentum"]
-    return None if float(own) >= _SURE else sum(momentum) / 2
+    return own if own is not None and float(own) >= _SURE else sum(momentum) / 2
 
 
 def make_recipe(

@@ -1,4 +1,4 @@
-"""The stages, one after the other: batch size, weight decay, momentum, rate."""
+"""The stages, one after the other: batch size, rate, momentum, weight decay, a longer check."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from cyclr.tuning.choose import (
     with_largest_rate,
 )
 from cyclr.tuning.desk import Desk, Entry
+from cyclr.tuning.reach import scaled, stable_rate, with_momentum
 from cyclr.tuning.request import Request
 from cyclr.tuning.trial import Outcome, TrialResult
 
@@ -66,6 +67,7 @@ class Stages:
             other = (request.seed + 1) % 2**32
             self._waiting.append((NOISE, replace(self._base, seed=other)))
         self._present: TrialResult | None = None
+        self._swept: TrialResult | None = None  # the settings whose range test the rates go by
         self.own: TrialResult | None = None
         self.caveats: tuple[str, ...] = ()
         self.noise: float | None = None
@@ -81,12 +83,13 @@ class Stages:
         """
         steps = {
             "batch-size": self._batch_sizes,
-            "weight-decay": self._decays,
-            "momentum": self._momenta,
             "rate": self._rates,
+            "momentum": self._momenta,
+            "weight-decay": self._decays,
         }
         for stage in self._request.stages:
             steps[stage]()
+        self._check()
         present = self._now()
         if not math.isfinite(present.val_loss):
             first = self._desk.results[0]
@@ -121,6 +124,8 @@ class Stages:
             self.noise = relative_noise(results[0], results[1])
             self.within = tolerance(self.noise)
         self._stand(results[len(first) - 1])
+        if self._present is not None and self._present.trial.bounds is None:
+            self._swept = self._present
         return results[len(first) - 1 :]
 
     def _stand(self, result: TrialResult) -> None:
@@ -193,11 +198,11 @@ class Stages:
 
     def _decays(self) -> None:
         """Compare the grid's weight decays, each with a range test of its own, and bisect."""
-        if not self._wishes.decays:
+        if not self._wishes.decays or (self._present is not None and not self._room()):
             return
-        present = self._base.weight_decay
-        grid = [value for value in self._request.weight_decay if value != present]
-        results = self._compare(DECAY, [{"weight_decay": value} for value in grid])
+        before = self._now()
+        grid = [v for v in self._request.weight_decay if v != self._base.weight_decay]
+        results = self._compare(DECAY, [self._with_decay(value) for value in grid])
         while self._room(decays=0) and self._wishes.bisections:
             found = self._bisect(results)
             if found is None:
@@ -205,7 +210,20 @@ class Stages:
             results = found
             self._wishes = replace(self._wishes, bisections=self._wishes.bisections - 1)
         self._wishes = replace(self._wishes, bisections=0)
-        self._take(DECAY, results, with_largest_rate(results[0], results, self.within))
+        stable = self._stable(before)
+        self._take(DECAY, results, with_largest_rate(results[0], results, self.within, stable))
+
+    def _with_decay(self, value: float) -> dict[str, Any]:
+        """Change the weight decay, at the present rate and with a range test of its own."""
+        present = self._now()
+        if present.bounds is None:
+            return {"weight_decay": value}
+        bounds = self._base.bounds or present.bounds
+        return {"weight_decay": value, "bounds": bounds, "reference": self._stable(present)}
+
+    def _stable(self, present: TrialResult) -> float | None:
+        """Say what a range test reads as max_lr at the present momentum, if any has been made."""
+        return stable_rate(self._swept, present, self._request.facts)
 
     def _bisect(self, results: Sequence[TrialResult]) -> list[TrialResult] | None:
         """Try one more weight decay; None if none is worth it."""
@@ -214,52 +232,64 @@ class Stages:
         if value is None:
             return None
         length = self._base.updates
+        change = self._with_decay(value)
         if results[0].trial.updates == length:
-            return [*results, *self._compare(BISECTION, [{"weight_decay": value}])[1:]]
+            return [*results, *self._compare(BISECTION, [change])[1:]]
         # Runs have become shorter, and are compared with each other only.
         self._base = replace(lowest(results).trial, updates=length)
-        return self._compare(BISECTION, [{"weight_decay": value}])
+        return self._compare(BISECTION, [change])
 
     def _momenta(self) -> None:
-        """Compare constant momenta and the cyclical one, each with a range test of its own."""
+        """Compare constant momenta and the cyclical one, at rates that make steps as large."""
         if self._present is not None and not self._room():
             return
         values = [value for value in self._request.momenta() if value != self._base.momentum]
         # A small budget keeps the last ones, which the paper finds the better bets.
         values = values[-self._wishes.momenta :] if self._wishes.momenta else []
         if values:
-            results = self._compare(MOMENTUM, [{"momentum": value} for value in values])
+            present = self._now()
+            changes = [with_momentum(present, value, self._request.facts) for value in values]
+            results = self._compare(MOMENTUM, changes)
             self._take(MOMENTUM, results, better_than(results[0], results[1:], self.within))
         self._wishes = replace(self._wishes, momenta=0)
 
     def _rates(self) -> None:
-        """Check the rate that was read against a third and three times of it.
+        """Compare the rate that was read with a third and three times of it, and go on from there.
 
-        What is left of the budget goes into it: with so much that the runs can be longer than those
-        before, the task's own settings are run beside, at their own rate, and win if they are
-        better after all.
+        What comes after compares settings at a rate, so that this is the first thing to get right.
         """
         present = self._now()
-        if present.bounds is None:
+        steps = self._wishes.rates
+        if present.bounds is None or not steps or not self._room():
+            return
+        results = self._compare(RATE, [scaled(present, factor) for factor in _FACTORS])
+        self._take(RATE, results, better_than(results[0], results[1:], self.within))
+        winner = self._now()
+        factor = _FACTORS[list(results[1:]).index(winner)] if winner is not results[0] else None
+        for _ in range(steps - len(_FACTORS)):
+            if factor is None:
+                break
+            again = self._compare(RATE, [scaled(winner, factor)])
+            self._take(RATE, again, better_than(winner, again[1:], self.within))
+            winner, factor = self._now(), factor if self._now() is not winner else None
+        self._wishes = replace(self._wishes, rates=0)
+
+    def _check(self) -> None:
+        """Spend what is left on runs half as long again, or longer, if it is enough for them.
+
+        The settings that were chosen, at their rate and at a third and three times of it, beside
+        the task's own settings at the rate read for them, which win if they are better after all.
+        """
+        present = self._now()
+        if present.bounds is None or not math.isfinite(present.val_loss):
             return
         own = self._own_rival()
-        longer = min(self._whole, int(self._left // (1 + len(_FACTORS) + len(own))))
-        changes = [_scaled(present, factor) for factor in _FACTORS]
-        if longer >= _LONGER * self._base.updates:
-            self._check_at_length(present, longer, changes, own)
-        elif self._left >= len(_FACTORS) * self._base.updates:
-            results = self._compare(RATE, changes)
-            self._take(RATE, results, better_than(results[0], results[1:], self.within))
-            self._go_on(results)
-
-    def _go_on(self, results: Sequence[TrialResult]) -> None:
-        """Take another step towards the rate that won, if there is budget for it."""
-        winner = self._now()
-        if winner is results[0] or self._left < self._base.updates:
-            return
-        factor = _FACTORS[list(results[1:]).index(winner)]
-        again = self._compare(RATE, [_scaled(winner, factor)])
-        self._take(RATE, again, better_than(winner, again[1:], self.within))
+        rates = "rate" in self._request.stages
+        for changes in ([scaled(present, factor) for factor in _FACTORS] if rates else [], []):
+            longer = min(self._whole, int(self._left // (1 + len(changes) + len(own))))
+            if longer >= _LONGER * self._base.updates and (changes or own):
+                self._check_at_length(present, longer, changes, own)
+                return
 
     def _own_rival(self) -> list[dict[str, Any]]:
         """Give the task's own settings at the rate read for them, unless they are the present."""
@@ -285,7 +315,7 @@ class Stages:
     ) -> None:
         """Run the present settings, other rates and the task's own settings, all longer."""
         cost = self._costs[self._base.batch_size]
-        self._base = replace(present.trial, updates=updates, bounds=present.bounds)
+        self._base = replace(present.trial, updates=updates, bounds=present.bounds, reference=None)
         rivals = [{**change, "updates": max(3, int(updates * cost))} for change in own]
         before = None if self.own is None else self.own.caveats
         results = self._compare(RATE, [*changes, *rivals])
@@ -297,8 +327,3 @@ class Stages:
             self._take(OWN, [winner, result], better_than(winner, [result], self.within))
             if self._now() is result:
                 self.caveats = before or ()
-
-
-def _scaled(result: TrialResult, factor: float) -> dict[str, Any]:
-    assert result.bounds is not None
-    return {"bounds": (result.bounds[0] * factor, result.bounds[1] * factor)}

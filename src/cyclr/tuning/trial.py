@@ -51,6 +51,9 @@ class Trial:
             Adam family); None leaves the optimizer's own.
         policy: See :func:`~cyclr.recipe.plan`.
         bounds: (base_lr, max_lr) to train at; None to find them by a range test.
+        reference: What a range test read as max_lr before the weight decay was changed, > 0. With
+            it and bounds, the trial has a range test of its own, and trains at the bounds unless
+            its max_lr is less than a third of the reference; then the bounds come down as much.
         start: File of the weights to start from; None for fresh ones from the seed.
     """
 
@@ -62,6 +65,7 @@ class Trial:
     momentum: Momentum = None
     policy: str = "one_cycle"
     bounds: tuple[float, float] | None = None
+    reference: float | None = None
     start: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,6 +100,7 @@ class TrialResult:
         outcome: How it ended.
         why: Why it did not train to its end, in words; empty if it did.
         bounds: (base_lr, max_lr) it trained at; None if there were none.
+        read: (base_lr, max_lr) read off its range test; None without one.
         caveats: Of the range test's reading.
         record: Of the range test, raw; None without one.
         curve: Evaluations along the training: ``step``, ``loss`` (mean of the training batches
@@ -110,6 +115,7 @@ class TrialResult:
     outcome: Outcome
     why: str = ""
     bounds: tuple[float, float] | None = None
+    read: tuple[float, float] | None = None
     caveats: tuple[str, ...] = ()
     record: RangeRecord | None = field(default=None, repr=False)
     curve: tuple[Mapping[str, float], ...] = ()
@@ -149,6 +155,7 @@ class TrialResult:
             "why": self.why,
             "trial": self.trial.to_dict(),
             "bounds": None if self.bounds is None else list(self.bounds),
+            "read": None if self.read is None else list(self.read),
             "caveats": list(self.caveats),
             "record": None if self.record is None else self.record.to_dict(),
             "curve": [dict(point) for point in self.curve],
@@ -173,6 +180,7 @@ class TrialResult:
                 outcome=Outcome(data["outcome"]),
                 why=data["why"],
                 bounds=None if data["bounds"] is None else tuple(data["bounds"]),
+                read=None if data["read"] is None else tuple(data["read"]),
                 caveats=tuple(data["caveats"]),
                 record=_record(data["record"]),
                 curve=tuple(_point(point) for point in data["curve"]),

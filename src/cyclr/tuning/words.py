@@ -130,7 +130,8 @@ def _why_not_lower(choice: Choice) -> str:
         return ""
     if choice.stage == "batch size":
         return "; the larger batch counts for as good"
-    return f"; its stable rate is {after.max_lr:.3g} instead of {before.max_lr:.3g}"
+    rate = after.read[1] if after.read else after.max_lr
+    return f"; its stable rate, {rate:.3g}, is the larger one"
 
 
 def _value(stage: str, result: TrialResult) -> str:
