@@ -102,6 +102,7 @@ def facts(**changes: Any) -> Facts:
         "optimizer": "SGD",
         "weight_decay": 5e-4,
         "momentum": 0.9,
+        "averages": False,
     }
     return Facts(**{**fields, **changes})
 
@@ -112,7 +113,7 @@ class Formula:
     Args:
         loss: Of a trial and the max_lr it runs at; NaN for a training that diverges.
         rate: max_lr that a trial's range test reads.
-        sweep: Updates of a range test.
+        sweep: Updates of a range test; one beside given bounds costs half as many.
     """
 
     def __init__(
@@ -128,18 +129,42 @@ class Formula:
         """Answer the trials, the last one first: no order is promised."""
         for trial in reversed(trials):
             self.ran.append(trial)
-            own = trial.bounds is None
-            high = self.rate(trial) if trial.bounds is None else trial.bounds[1]
+            read = self._read(trial)
+            bounds = self._bounds(trial, read)
+            high = bounds[1]
             loss = self.loss(trial, high)
             good = math.isfinite(loss)
             yield TrialResult(
                 trial=trial,
                 outcome=Outcome.COMPLETED if good else Outcome.DIVERGED,
-                bounds=(high / 10, high),
+                bounds=bounds,
+                read=read,
                 curve=({"step": trial.updates, "loss": loss, "val_loss": loss},) if good else (),
-                sweep_updates=self.sweep if own else 0,
+                sweep_updates=self._cost(trial),
                 updates=trial.updates,
             )
+
+    def _read(self, trial: Trial) -> tuple[float, float] | None:
+        """Say what the trial's own range test reads, if it has one."""
+        if trial.bounds is not None and trial.reference is None:
+            return None
+        high = self.rate(trial)
+        return high / 10, high
+
+    def _bounds(self, trial: Trial, read: tuple[float, float] | None) -> tuple[float, float]:
+        """Say at which bounds a trial runs; less than a third of the reference brings them down."""
+        if trial.bounds is None:
+            assert read is not None
+            return read
+        if read is None or trial.reference is None or read[1] >= trial.reference / 3:
+            return trial.bounds
+        low, high = trial.bounds
+        return low * read[1] / trial.reference, high * read[1] / trial.reference
+
+    def _cost(self, trial: Trial) -> int:
+        if trial.bounds is None:
+            return self.sweep
+        return 0 if trial.reference is None else self.sweep // 2
 
 
 def desk_of(formula: Formula, costs: dict[int, float] | None = None) -> Desk:
@@ -159,13 +184,16 @@ def trial_of(**changes: Any) -> Trial:
     return Trial(**{**fields, **changes})
 
 
-def result_of(loss: float, max_lr: float = 0.1, **changes: Any) -> TrialResult:
-    """Make a finished trial's result."""
+def result_of(
+    loss: float, max_lr: float = 0.1, *, read: float | None = None, **changes: Any
+) -> TrialResult:
+    """Make a finished trial's result; ``read`` is the max_lr of its range test, if it had one."""
     good = math.isfinite(loss)
     return TrialResult(
         trial=trial_of(**changes),
         outcome=Outcome.COMPLETED if good else Outcome.DIVERGED,
         bounds=(max_lr / 10, max_lr),
+        read=None if read is None else (read / 10, read),
         curve=({"step": 60, "loss": loss, "val_loss": loss},) if good else (),
         updates=60,
     )

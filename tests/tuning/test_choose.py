@@ -20,22 +20,33 @@ from tuning.tasks import result_of
 
 def test_the_largest_rate_wins_among_equal_losses() -> None:
     own = result_of(0.200, 0.1)
-    fast, slow, worse = result_of(0.201, 0.2), result_of(0.1995, 0.05), result_of(0.25, 0.5)
-    assert with_largest_rate(own, [own, fast, slow, worse], 0.01) is fast
-    assert with_largest_rate(own, [own, fast, slow, worse], 0.001) is slow
-    assert with_largest_rate(own, [own, fast, slow, worse], 0.5) is worse
+    fast, slow, worse = result_of(0.201, 0.4), result_of(0.1995, 0.05), result_of(0.25, 2.0)
+    assert with_largest_rate(own, [own, fast, slow, worse], 0.01, None) is fast
+    assert with_largest_rate(own, [own, fast, slow, worse], 0.001, None) is slow
+    assert with_largest_rate(own, [own, fast, slow, worse], 0.5, None) is worse
+
+
+def test_the_stable_rate_is_the_one_that_was_read_not_the_one_trained_at() -> None:
+    own, other = result_of(0.2, 0.9), result_of(0.2, 0.9, read=0.4)
+    assert with_largest_rate(own, [own, other], 0.01, 0.1) is other
+    assert with_largest_rate(own, [own, other], 0.01, 0.3) is own
+    assert with_largest_rate(own, [own, other], 0.01, None) is own
+    lower = result_of(0.2, 0.9, read=0.02)
+    assert with_largest_rate(lower, [lower, own], 0.01, 0.1) is own
 
 
 def test_rates_that_a_test_cannot_tell_apart_leave_what_there_is() -> None:
-    own, other = result_of(0.2, 0.100), result_of(0.199, 0.105)
-    assert with_largest_rate(own, [own, other], 0.01) is own
+    own, other = result_of(0.2, 0.100), result_of(0.199, 0.299)
+    assert with_largest_rate(own, [own, other], 0.01, None) is own
     third = result_of(0.3, 0.1)
-    assert with_largest_rate(third, [third, own, other], 0.01) is other
+    assert with_largest_rate(third, [third, own, other], 0.01, None) is other
+    beyond = result_of(0.199, 0.301)
+    assert with_largest_rate(own, [own, beyond], 0.01, None) is beyond
 
 
 def test_a_stage_in_which_nothing_ended_has_no_winner() -> None:
     lost = result_of(math.nan)
-    assert with_largest_rate(lost, [lost], 0.01) is None
+    assert with_largest_rate(lost, [lost], 0.01, None) is None
     assert largest_batch([lost], 0.01) is None
     assert better_than(lost, [lost], 0.01) is None
 

@@ -13,7 +13,7 @@ from cyclr.errors import CheckpointError, DataError, TrainingError
 from cyclr.experiments.pipeline import build
 from cyclr.schedules import Constant, Opposite
 from cyclr.tuning import Outcome
-from cyclr.tuning.running import make_recipe, out_of_memory, prepare, run_trial
+from cyclr.tuning.running import make_recipe, moved, out_of_memory, prepare, run_trial
 from tuning.tasks import small, trial_of
 
 
@@ -104,7 +104,50 @@ def test_the_same_trial_comes_out_the_same() -> None:
 def test_a_given_rate_needs_no_range_test() -> None:
     result = run_trial(small(), trial_of(bounds=(0.01, 0.1)))
     assert (result.sweep_updates, result.bounds, result.record) == (0, (0.01, 0.1), None)
+    assert result.read is None
     assert result.outcome is Outcome.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("read", "expected"),
+    [
+        (0.2, (0.01, 0.1)),
+        (5.0, (0.01, 0.1)),  # a higher rate may be stable, which does not make it better
+        (0.067, (0.01, 0.1)),  # more than a third is chance
+        (0.05, (0.0025, 0.025)),
+        (0.002, (0.0001, 0.001)),
+    ],
+)
+def test_bounds_come_down_only_if_far_less_was_read(
+    read: float, expected: tuple[float, float]
+) -> None:
+    trial = trial_of(bounds=(0.01, 0.1), reference=0.2)
+    assert moved(trial, read) == pytest.approx(expected)
+
+
+def test_a_given_rate_with_a_reference_has_a_short_range_test_beside_it() -> None:
+    whole = run_trial(small(), trial_of(weight_decay=1e-3))
+    assert whole.read == whole.bounds
+    assert whole.read is not None
+    reference = whole.read[1]
+    trial = trial_of(weight_decay=1e-3, bounds=(0.003, 0.03), reference=reference)
+    result = run_trial(small(), trial)
+    assert result.record is not None
+    assert result.record.lr[0] == pytest.approx(reference / 1000)
+    assert result.sweep_updates < whole.sweep_updates
+    assert result.read is not None
+    assert reference / 3 < result.read[1] < reference * 3
+    assert result.bounds == (0.003, 0.03)
+
+
+def test_a_range_test_that_reads_far_less_than_the_reference_brings_the_rate_down() -> None:
+    trial = trial_of(bounds=(5.0, 50.0), reference=50.0)
+    result = run_trial(small(), trial)
+    assert result.read is not None
+    assert result.read[1] < 50 / 3
+    assert result.max_lr == pytest.approx(result.read[1])
+    assert result.record is not None
+    assert result.record.lr[0] == pytest.approx(0.05)
 
 
 def test_a_training_that_diverges_is_a_result() -> None:

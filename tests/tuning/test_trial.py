@@ -25,6 +25,7 @@ trials = st.builds(
     momentum=momenta,
     policy=st.sampled_from(["one_cycle", "triangular"]),
     bounds=st.one_of(st.none(), st.tuples(rates, rates)),
+    reference=st.one_of(st.none(), rates),
     start=st.one_of(st.none(), st.text(max_size=5)),
 )
 
@@ -48,6 +49,8 @@ def test_the_key_changes_with_whatever_matters() -> None:
         {"momentum": (0.85, 0.95)},
         {"policy": "triangular"},
         {"bounds": (0.01, 0.1)},
+        {"bounds": (0.01, 0.1), "reference": 0.1},
+        {"bounds": (0.01, 0.1), "reference": 0.2},
         {"start": "model.safetensors"},
     ]
     assert len({trial_of(**change).key for change in changes}) == len(changes)
@@ -60,6 +63,7 @@ def test_a_result_survives_json_with_what_is_not_finite() -> None:
         outcome=Outcome.DIVERGED,
         why="the loss is nan at step 7",
         bounds=(0.01, 0.1),
+        read=(0.02, 0.3),
         caveats=("It is doubtful.",),
         curve=({"step": 5, "loss": 1.5, "val_loss": math.inf, "val_accuracy": 0.5},),
         sweep_updates=58,
@@ -88,7 +92,14 @@ def test_only_a_training_that_ended_has_a_loss() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"cyclr_trial": 2}, {"outcome": "splendid"}, {"bounds": 3}, {"curve": [{"loss": 1}]}]
+    "change",
+    [
+        {"cyclr_trial": 2},
+        {"outcome": "splendid"},
+        {"bounds": 3},
+        {"read": 3},
+        {"curve": [{"loss": 1}]},
+    ],
 )
 def test_what_is_no_result_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(RecordError, match="it is not a trial's result"):

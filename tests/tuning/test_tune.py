@@ -47,6 +47,8 @@ def test_every_weight_decay_has_a_range_test_of_its_own(once: Tuning) -> None:
     for decay, result in tried.items():
         assert result.record is not None
         assert result.record.optimizer["weight_decay"] == decay
+        assert result.trial.reference == once.trials[0].max_lr
+        assert result.record.lr[0] == pytest.approx(once.trials[0].max_lr / 1000)
 
 
 def test_the_recipe_has_the_winner_s_settings_at_full_length(once: Tuning) -> None:
@@ -180,9 +182,9 @@ def test_an_adam_is_tuned_by_its_beta1() -> None:
 
 
 def test_a_budget_that_is_too_small_says_how_much_it_takes() -> None:
-    with pytest.raises(InputError, match=r"budget must be at least 672 updates .* got 300"):
+    with pytest.raises(InputError, match=r"budget must be at least 507 updates .* got 300"):
         tune(small(), budget=300)
-    assert plan_only(small(), **_wanted(672)).updates <= 672
+    assert plan_only(small(), **_wanted(507)).updates <= 507
 
 
 def _wanted(budget: Any) -> dict[str, Any]:
@@ -217,7 +219,7 @@ def test_where_to_run_is_checked_before_anything_is(wanted: dict[str, Any], mess
 
 def test_an_interruption_keeps_what_has_finished(tmp_path: Path) -> None:
     def stop(result: TrialResult) -> None:
-        if result.stage == "weight decay":
+        if result.stage == "rate":
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted, match=r"stopped by Ctrl-C; 2 finished trials are kept in "):

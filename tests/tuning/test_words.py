@@ -102,12 +102,29 @@ def test_a_paragraph_says_what_each_stage_came_to() -> None:
 
 def test_what_decided_among_equal_losses_is_said() -> None:
     own = result_of(0.250, 0.1, weight_decay=5e-4)
-    faster = result_of(0.251, 0.2, weight_decay=1e-2)
+    faster = result_of(0.251, 0.1, read=0.4, weight_decay=1e-2)
     said = paragraph(
         request(), own, faster, [_choice("weight decay", own, faster, after=1)], None, 0.01
     )
     assert "Weight decay 0.01 instead of 0.0005: 0.4% higher, which may be chance; " in said
-    assert "; its stable rate is 0.2 instead of 0.1." in said
+    assert "; its stable rate, 0.4, is the larger one." in said
+
+
+def test_a_rate_that_only_longer_runs_prefer_is_told_apart() -> None:
+    low, high = result_of(0.25, 0.1), result_of(0.30, 0.3)
+    longer, higher = result_of(0.20, 0.1, updates=90), result_of(0.18, 0.3, updates=90)
+    choices = [_choice("rate", low, high), _choice("rate", longer, higher, after=1)]
+    said = paragraph(request(), longer, higher, choices, None, 0.01)
+    assert " Rate stays 0.1: the best other is 20.0% higher." in said
+    assert " In runs of 90 updates, rate 0.3 instead of 0.1: 10.0% lower." in said
+    said = paragraph(request(), longer, longer, [choices[0], _choice("rate", longer)], None, 0.01)
+    assert "In runs of" not in said  # nothing was compared with it
+
+
+def test_what_a_range_test_read_beside_a_given_rate_is_in_the_table() -> None:
+    table = markdown([result_of(0.25, 0.1, read=0.4, bounds=(0.01, 0.1))], None)
+    assert "| given rate, range test: 0.4 |" in table
+    assert "range test:" not in markdown([result_of(0.25, 0.1, read=0.1)], None)
 
 
 def test_notes_give_the_figures_of_every_stage() -> None:
@@ -137,9 +154,9 @@ def test_a_plan_as_rows_adds_up() -> None:
     wishes = Wishes(own=True, decays=3, momenta=2)
     rows = plan_rows(plan_of(1000, wishes=wishes, seconds_per_update=0.5))
     assert rows[1:] == [
-        ("own settings", "1", "160", "160", "80 s"),
-        ("weight decay", "3", "160", "480", "4 min"),
-        ("momentum", "2", "160", "320", "3 min"),
-        ("together", "6", "", "960", "8 min"),
+        ("own settings", "1", "166", "166", "83 s"),
+        ("momentum", "2", "100", "200", "100 s"),
+        ("weight decay", "3", "143", "429", "4 min"),
+        ("together", "6", "", "795", "7 min"),
     ]
     assert [duration(s) for s in (3, 99, 600, 9000)] == ["3 s", "99 s", "10 min", "2.5 h"]

@@ -124,15 +124,13 @@ class Stages:
             self.noise = relative_noise(results[0], results[1])
             self.within = tolerance(self.noise)
         self._stand(results[len(first) - 1])
-        if self._present is not None and self._present.trial.bounds is None:
-            self._swept = self._present
         return results[len(first) - 1 :]
 
     def _stand(self, result: TrialResult) -> None:
         """Go on from some settings."""
         self._present, self._base = result, result.trial
         if result.trial.bounds is None:
-            self.caveats = result.caveats
+            self._swept, self.caveats = result, result.caveats
 
     def _take(self, stage: str, results: Sequence[TrialResult], winner: TrialResult | None) -> None:
         """Go on from a winner, or from the first of the results if there is none."""
@@ -198,9 +196,9 @@ class Stages:
 
     def _decays(self) -> None:
         """Compare the grid's weight decays, each with a range test of its own, and bisect."""
-        if not self._wishes.decays or (self._present is not None and not self._room()):
-            return
         before = self._now()
+        if not self._wishes.decays or not self._room():
+            return
         grid = [v for v in self._request.weight_decay if v != self._base.weight_decay]
         results = self._compare(DECAY, [self._with_decay(value) for value in grid])
         while self._room(decays=0) and self._wishes.bisections:
@@ -241,13 +239,13 @@ class Stages:
 
     def _momenta(self) -> None:
         """Compare constant momenta and the cyclical one, at rates that make steps as large."""
-        if self._present is not None and not self._room():
+        present = self._now()
+        if not self._room():
             return
         values = [value for value in self._request.momenta() if value != self._base.momentum]
         # A small budget keeps the last ones, which the paper finds the better bets.
         values = values[-self._wishes.momenta :] if self._wishes.momenta else []
         if values:
-            present = self._now()
             changes = [with_momentum(present, value, self._request.facts) for value in values]
             results = self._compare(MOMENTUM, changes)
             self._take(MOMENTUM, results, better_than(results[0], results[1:], self.within))
@@ -259,9 +257,11 @@ class Stages:
         What comes after compares settings at a rate, so that this is the first thing to get right.
         """
         present = self._now()
-        steps = self._wishes.rates
-        if present.bounds is None or not steps or not self._room():
+        if present.bounds is None:  # there is no rate that others could be made of
+            self._wishes = replace(self._wishes, rates=0)
+        if not self._wishes.rates or not self._room() or not self._wishes.rates:
             return
+        steps = self._wishes.rates
         results = self._compare(RATE, [scaled(present, factor) for factor in _FACTORS])
         self._take(RATE, results, better_than(results[0], results[1:], self.within))
         winner = self._now()
@@ -320,6 +320,8 @@ class Stages:
         before = None if self.own is None else self.own.caveats
         results = self._compare(RATE, [*changes, *rivals])
         rates = results[: 1 + len(changes)]
+        if self.own is not None and self.own.trial == present.trial:
+            self.own = rates[0]
         self._take(RATE, rates, better_than(rates[0], rates[1:], self.within))
         for result in results[len(rates) :]:
             self.own = result

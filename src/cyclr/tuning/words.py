@@ -35,7 +35,7 @@ def paragraph(
     sentences = [
         against_own(own, winner, chance),
         noise_words(noise, within),
-        *(_choice(choice, chance) for choice in choices),
+        *(_choice(choice, chance, longer) for choice, longer in _with_lengths(choices)),
         fit_words(winner.curve, within),
         batch_words(request, choices),
     ]
@@ -96,8 +96,30 @@ def noise_words(noise: float | None, within: float) -> str:
     )
 
 
-def _choice(choice: Choice, chance: float) -> str:
+def _with_lengths(choices: Sequence[Choice]) -> list[tuple[Choice, bool]]:
+    """Say of each choice of a rate whether its runs were longer than those of the one before."""
+    pairs = zip(choices, [None, *choices], strict=False)
+    return [
+        (now, then is not None and now.stage == "rate" and _longer(now, then))
+        for now, then in pairs
+    ]
+
+
+def _longer(now: Choice, then: Choice) -> bool:
+    """Compare the lengths of two choices' runs at one batch size."""
+    a, b = now.before.trial, then.after.trial
+    return a.batch_size == b.batch_size and a.updates > b.updates
+
+
+def _choice(choice: Choice, chance: float, longer: bool) -> str:
     """Word a stage's choice against what there was before."""
+    said = _chosen(choice, chance)
+    if not said or not longer:
+        return said
+    return f"In runs of {choice.before.trial.updates:,} updates, {said[0].lower()}{said[1:]}"
+
+
+def _chosen(choice: Choice, chance: float) -> str:
     before, after = choice.before, choice.after
     if choice.stage == "own settings":
         if after is before:
