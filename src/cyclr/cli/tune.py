@@ -1,4 +1,4 @@
-"""``cyclr tune``: weight decay, momentum, batch size and rate within a budget, into a recipe."""
+"""``cyclr tune``: batch size, rate, momentum and weight decay within a budget, into a recipe."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def tune(
     only: Annotated[
         str | None,
         typer.Option(
-            metavar="STAGE,…", help="Of batch-size, weight-decay, momentum, rate: these only."
+            metavar="STAGE,…", help="Of batch-size, rate, momentum, weight-decay: these only."
         ),
     ] = None,
     start: Annotated[
@@ -95,7 +95,7 @@ def tune(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tune weight decay, momentum, batch size and rate by short runs; give a recipe for cyclr fit.
+    """Tune batch size, rate, momentum and weight decay by short runs; give a recipe for cyclr fit.
 
     The plan and its cost are printed first. Finished trials are kept, and not run again.
     """

@@ -1,4 +1,4 @@
-"""``tune``: weight decay, momentum, batch size and rate, within a budget, into a recipe."""
+"""``tune``: batch size, rate, momentum and weight decay, within a budget, into a recipe."""
 
 from __future__ import annotations
 
@@ -50,10 +50,12 @@ def tune(
     on_read: Callable[[TrialResult], None] | None = None,
     on_update: Watch | None = None,
 ) -> Tuning:
-    """Tune weight decay, momentum, batch size and rate by short runs, the disciplined way.
+    """Tune batch size, rate, momentum and weight decay by short runs, the disciplined way.
 
-    Every short run is a range test and a training by the bounds read off it, judged by its
-    validation loss. See :doc:`tuning`.
+    Every short run is a training, judged by its validation loss. The rate is read off a range test
+    and compared with a third and three times of it; momenta m are compared at equal lr / (1 − m),
+    weight decays at the rate found, beside a range test each. What is left of the budget goes into
+    a longer check. See :doc:`tuning`.
 
     Args:
         task: The task, or its name.
@@ -70,7 +72,7 @@ def tune(
         momentum: Values to try in [0, 1), and ``"cyclical"`` for .95 to .85 opposite to the rate;
             None for .99, .97, .95, .9 and cyclical. For the Adam family, beta1.
         batch_size: Sizes to compare with the task's own at equal time; None for no comparison.
-        stages: Which of ``"batch-size"``, ``"weight-decay"``, ``"momentum"`` and ``"rate"``; None
+        stages: Which of ``"batch-size"``, ``"rate"``, ``"momentum"`` and ``"weight-decay"``; None
             for all there is something to compare in.
         start: Weights that every trial starts from: a safetensors file, or a run's folder.
         jobs: Trials at a time on this machine, ≥ 1.
