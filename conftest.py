@@ -10,6 +10,7 @@ import pytest
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 FRAMEWORKS = ("torch", "accelerate", "lightning", "transformers", "keras", "tensorflow", "optax")
+FRAMEWORKS += ("optuna", "ray")
 
 
 def pytest_configure() -> None:

@@ -19,8 +19,8 @@ ORDER = [
     "integrations",
     "testing",
     "training",
-    "tuning",
     "experiments",
+    "tuning",
     "report",
     "cli",
 ]

@@ -68,6 +68,14 @@ def test_the_schedules_page_s_python_runs_and_its_comments_are_true(monkeypatch)
     assert all(f"`{name}" in text for name in cyclr.schedules.__all__ if name[0].isupper())
 
 
+@pytest.mark.slow
+def test_the_tuning_page_s_python_runs(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = _run("docs/tuning.md")["result"]
+    assert result.updates <= 2 * 660
+    assert cyclr.Recipe.load("recipe.json") == result.recipe
+
+
 @pytest.mark.parametrize(
     "page",
     [

@@ -212,3 +212,42 @@ def test_two_runs_in_one_second_do_not_meet(run: Command, tmp_path: Path) -> Non
     for _ in range(2):
         assert run("fit", "own.py:small", "--recipe", "recipe.json")[0] == 0
     assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def _write_recipe(path: Path, **changes: object) -> None:
+    lr = {"kind": "triangular", "base_lr": 0.01, "max_lr": 0.1, "stepsize": "1ep"}
+    path.write_text(json.dumps({"cyclr_recipe": 1, "lr": lr, "total_steps": "4ep", **changes}))
+
+
+def test_a_recipe_may_count_in_epochs(run: Command, tmp_path: Path) -> None:
+    _write_recipe(tmp_path / "recipe.json")
+    code, out, _ = run("fit", "own.py:small", "--recipe", "recipe.json", "--out", "one", "--json")
+    assert code == 0
+    recipe = Recipe.from_dict(json.loads(out)["recipe"])
+    assert (recipe.total_steps, recipe.stopping_points) == (32, (16, 32))
+    assert Recipe.load(tmp_path / "one" / "recipe.json") == recipe
+
+
+def test_an_epoch_has_fewer_updates_when_batches_are_accumulated(run: Command) -> None:
+    _write_recipe(Path("recipe.json"))
+    options = ("--recipe", "recipe.json", "--accumulate", "2", "--json")
+    assert json.loads(run("fit", "own.py:small", *options)[1])["steps"] == 16
+
+
+def test_a_recipe_s_batch_size_is_trained_at_and_gone_on_with(run: Command, tmp_path: Path) -> None:
+    _write_recipe(tmp_path / "recipe.json", batch_size={"kind": "constant", "value": 128})
+    code, out, _ = run("fit", "own.py:small", "--recipe", "recipe.json", "--out", "one", "--json")
+    assert code == 0
+    assert json.loads(out)["steps"] == 16  # four epochs of four batches
+    code, out, _ = run("fit", "--resume", "one", "--extend", "1", "--json")
+    assert code == 0
+    assert json.loads(out)["steps"] == 24
+
+
+def test_a_batch_size_that_changes_is_refused(run: Command, tmp_path: Path) -> None:
+    sizes = {"kind": "linear_sweep", "start_lr": 32, "end_lr": 64, "steps": 32}
+    _write_recipe(tmp_path / "recipe.json", batch_size=sizes)
+    code, _, said = run("fit", "own.py:small", "--recipe", "recipe.json", "--out", "one")
+    assert code == 2
+    assert "recipe.batch_size must be a Constant, since a task is trained at one batch size" in said
+    assert not (tmp_path / "one").exists()

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from cyclr import ExponentialSweep, LinearSweep, RangeRecord, Recipe, Task, Triangular
-from cyclr.errors import DataError, InputError, TaskError
+from cyclr import Constant, ExponentialSweep, LinearSweep, RangeRecord, Recipe, Task, Triangular
+from cyclr.errors import DataError, InputError, SpecError, TaskError
 from cyclr.experiments.data import digits
 from cyclr.experiments.pipeline import build, find, run_task, train
 from cyclr.training.run import read_metrics
@@ -195,3 +195,28 @@ def test_the_budget_and_the_policy_are_the_callers() -> None:
     assert run.recipe.lr.kind == "triangular2"
     assert run.steps == 96
     assert run_task(_task()).steps == 32
+
+
+def test_parts_of_another_batch_size_than_the_recipe_s_are_refused() -> None:
+    recipe = RECIPE.replace(batch_size=Constant(value=32))
+    with pytest.raises(InputError, match=r"for batches of 32, and these are of 64; build with"):
+        train(build(_task()), recipe)
+    assert train(build(_task(), batch_size=32), recipe).steps == 12
+
+
+@pytest.mark.parametrize("value", [0.0, 31.5])
+def test_a_batch_size_is_a_whole_number(value: float) -> None:
+    with pytest.raises(SpecError, match=r"recipe\.batch_size\.value must be a whole number ≥ 1"):
+        train(build(_task()), RECIPE.replace(batch_size=Constant(value=value)))
+
+
+def test_every_evaluation_is_told_between_stopping_points_too() -> None:
+    told: list[tuple[int, float]] = []
+    run = train(
+        build(_task()),
+        RECIPE,
+        validate_every=5,
+        on_evaluation=lambda step, metrics: told.append((step, metrics["val_loss"])),
+    )
+    assert [step for step, _ in told] == [5, 10, 12]
+    assert told[-1][1] == run.metrics["val_loss"]

@@ -93,6 +93,7 @@ def sweep(folder: Path) -> dict[str, object]:
         optimizer=task.optimizer(model.parameters()),
         batches=uneven(),
         validation=None,
+        batch_size=task.batch_size,
     )
     record = find(parts, sweep=ExponentialSweep(start_lr=1e-3, end_lr=30.0, steps=40))
     same = all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cyclr.cli import find, fit, plan, reproduce, show
+from cyclr.cli import find, fit, plan, reproduce, show, tune
 from cyclr.cli.options import guarded
 
 app = typer.Typer(
@@ -47,4 +47,7 @@ app.command("fit", epilog="Example: cyclr fit digits --epochs 30 --out runs/digi
 )
 app.command("reproduce", epilog="Example: cyclr reproduce clr-table1 --tier full --only fixed-70k")(
     guarded(reproduce.reproduce)
+)
+app.command("tune", epilog="Example: cyclr tune digits --budget 2run --out tunes/digits")(
+    guarded(tune.tune)
 )

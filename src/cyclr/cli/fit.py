@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ from cyclr.cli.options import (
     DataDir,
     Epochs,
     check_choice,
+    fresh_folder,
     progress,
     say,
     watch_sweep,
@@ -167,13 +167,13 @@ def fit(
         run, reading = _resume(request, recipe, extend), None
     else:
         plan = (epochs, policy, rule, find_steps, confirm)
-        run, reading = _begin(request, None if recipe is None else Recipe.load(recipe), out, *plan)
+        run, reading = _begin(request, recipe, out, *plan)
     report(run, reading, as_json)
 
 
 def _begin(
     request: Request,
-    given: Recipe | None,
+    recipe: str | None,
     out: str | None,
     epochs: int | None,
     policy: str | None,
@@ -182,7 +182,6 @@ def _begin(
     confirm: bool,
 ) -> tuple[Run, Any]:
     """Find, plan and train into a new folder."""
-    from cyclr.experiments.pipeline import build
     from cyclr.report.plots import check_picture, range_figure
     from cyclr.training import RunFolder
     from cyclr.training.distributed import together
@@ -191,11 +190,13 @@ def _begin(
     processes = together()
     if out is not None and processes.main:
         RunFolder(out)
-    parts = build(request.load(), seed=request.seed)
+    parts, given = _build(request, recipe)
     settings = request.settings(parts)
     per_epoch = max(1, parts.steps_per_epoch // settings.get("accumulate", 1))
     budget = (parts.task.epochs if epochs is None else epochs) * per_epoch
-    folder = Path(processes.first_says(_fresh(parts.task.name) if out is None else out))
+    folder = Path(
+        processes.first_says(fresh_folder("runs", parts.task.name) if out is None else out)
+    )
     record = reading = None
     if given is None:
         steps = min(100, max(60, budget // 10)) if find_steps is None else find_steps
@@ -217,23 +218,24 @@ def _begin(
     return run, reading
 
 
+def _build(request: Request, recipe: str | Path | None) -> tuple[Parts, Recipe | None]:
+    """Build the task, as the recipe wants it if there is one."""
+    from cyclr.experiments.pipeline import build, build_for
+
+    if recipe is None:
+        return build(request.load(), seed=request.seed), None
+    accumulate = {**request.saved, **request.given}.get("accumulate", 1)
+    return build_for(request.load(), recipe, seed=request.seed, accumulate=accumulate)
+
+
 def _resume(request: Request, recipe: str | None, extend: int | None) -> Run:
     """Go on with a run in its folder."""
-    from cyclr.experiments.pipeline import build
-
     folder = Path(request.folder)
-    given = Recipe.load(folder / "recipe.json" if recipe is None else recipe)
-    parts = build(request.load(), seed=request.seed)
+    parts, given = _build(request, folder / "recipe.json" if recipe is None else recipe)
+    assert given is not None
     return _train(
         request, parts, given, folder, request.settings(parts), resume=True, extend=extend
     )
-
-
-def _fresh(name: str) -> str:
-    """Name a run folder that does not exist."""
-    stem = f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    taken = (f"{stem}-{i}" for i in range(1, 1000))
-    return stem if not Path(stem).exists() else next(p for p in taken if not Path(p).exists())
 
 
 _UPDATE = ("accumulate", "max_grad_norm", "mixed_precision")  # what range tests share with fit

@@ -111,6 +111,13 @@ def check_plot(path: str | None) -> None:
         check_picture(path)
 
 
+def fresh_folder(parent: str, name: str) -> str:
+    """Name a folder that does not exist, by what is in it and the time."""
+    stem = f"{parent}/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    taken = (f"{stem}-{i}" for i in range(1, 1000))
+    return stem if not Path(stem).exists() else next(p for p in taken if not Path(p).exists())
+
+
 def check_choice(option: str, value: str | None, options: Iterable[str]) -> None:
     """Refuse a word that is not one of the known ones.
 

@@ -65,7 +65,7 @@ class Request:
 
         Settings(**given)
         check_trackers(trackers, "runs")
-        source = {"task": None if task is None else _lasting(task), "data_dir": data_dir}
+        source = {"task": None if task is None else lasting(task), "data_dir": data_dir}
         saved: Mapping[str, Any] = {}
         if resume is not None:
             facts = {} if seed is None else {"seed": seed}
@@ -132,7 +132,7 @@ def _duration(name: str, text: str, units: Units) -> dict[str, Any]:
     return {name: steps, **({"checkpoint_minutes": None} if name == "checkpoint_every" else {})}
 
 
-def _lasting(task: str) -> str:
+def lasting(task: str) -> str:
     """Name a task's file so that it is found from another folder too."""
     place, colon, function = task.rpartition(":")
     return f"{Path(place).resolve()}{colon}{function}" if place.endswith(".py") else task

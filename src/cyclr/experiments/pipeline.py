@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from accelerate.utils import set_seed
 
-from cyclr.errors import InputError, TaskError, TrainingError
+from cyclr import jsonfile
+from cyclr.errors import InputError, SpecError, TaskError, TrainingError, complaint
 from cyclr.experiments.task import Task
 from cyclr.integrations.torch import confirm, range_test
 from cyclr.integrations.torch.batches import pair, to_device
 from cyclr.rangetest import RangeRecord, RangeTest, Reading
 from cyclr.recipe import Recipe, plan
+from cyclr.schedules import Constant, Units
 from cyclr.training import Run, RunFolder, fit, make_loader
 from cyclr.training.distributed import Processes, together
 from cyclr.training.evaluation import default_metrics, evaluate
@@ -24,7 +26,7 @@ from cyclr.training.evaluation import default_metrics, evaluate
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """A task, built: everything made from one seed."""
+    """A task, built: everything made from one seed, at one batch size."""
 
     task: Task
     seed: int
@@ -32,11 +34,64 @@ class Parts:
     optimizer: Any
     batches: Any
     validation: Any
+    batch_size: int
 
     @property
     def steps_per_epoch(self) -> int:
         """Updates in an epoch."""
         return len(self.batches)
+
+
+def batch_size_of(recipe: Recipe) -> int | None:
+    """Give the batch size a recipe says to train at; None if it says nothing.
+
+    Raises:
+        SpecError: It changes along the way, or is not a whole number ≥ 1.
+    """
+    schedule = recipe.batch_size
+    if schedule is None:
+        return None
+    remedy = "drop it with recipe.replace(batch_size=None), or let a loader of your own follow it"
+    if not isinstance(schedule, Constant):
+        constraint = "a Constant, since a task is trained at one batch size"
+        raise SpecError(complaint("recipe.batch_size", constraint, schedule, remedy))
+    if schedule.value != int(schedule.value) or schedule.value < 1:
+        constraint = "a whole number ≥ 1"
+        raise SpecError(complaint("recipe.batch_size.value", constraint, schedule.value, remedy))
+    return int(schedule.value)
+
+
+def build_for(
+    task: Task, path: str | os.PathLike[str], *, seed: int = 0, accumulate: int = 1
+) -> tuple[Parts, Recipe]:
+    """Make a task's parts for a recipe in a file, at the batch size the recipe says.
+
+    Durations in it such as ``"4ep"`` are turned into steps: 4 epochs at that batch size. What the
+    recipe says itself of its length or its epochs counts.
+
+    Args:
+        task: The task.
+        path: The recipe's file.
+        seed: As for :func:`build`.
+        accumulate: Micro-batches per update, ≥ 1, that an epoch's updates are counted by.
+
+    Raises:
+        SpecError: The file cannot be read or is not a recipe, or its batch size changes.
+        TaskError: See :func:`build`.
+    """
+    jsonfile.read(path, what="a recipe")  # before the data is touched
+    parts = build(task, seed=seed)
+    recipe = _load(path, parts, accumulate)
+    size = batch_size_of(recipe)
+    if size is not None and size != parts.batch_size:
+        parts = build(task, seed=seed, batch_size=size)
+        recipe = _load(path, parts, accumulate)
+    return parts, recipe
+
+
+def _load(path: str | os.PathLike[str], parts: Parts, accumulate: int) -> Recipe:
+    per_epoch = max(1, parts.steps_per_epoch // accumulate)
+    return Recipe.load(path, units=Units(steps_per_epoch=per_epoch))
 
 
 def build(task: Task, *, seed: int = 0, batch_size: int | None = None) -> Parts:
@@ -76,6 +131,7 @@ def build(task: Task, *, seed: int = 0, batch_size: int | None = None) -> Parts:
         optimizer=optimizer,
         batches=make_loader(task.train, size, seed=seed, **options),
         validation=validation,
+        batch_size=size,
     )
 
 
@@ -240,8 +296,16 @@ def train(
         **options: Passed to :func:`cyclr.training.fit`.
 
     Raises:
+        SpecError: The recipe's batch size changes.
+        InputError: The recipe is for another batch size than the parts were built with.
         CheckpointError: The run to go on with was of another task or seed.
     """
+    size = batch_size_of(recipe)
+    if size is not None and size != parts.batch_size:
+        raise InputError(
+            f"the recipe is for batches of {size}, and these are of {parts.batch_size}; build with "
+            f"batch_size={size}, or drop it with recipe.replace(batch_size=None)"
+        )
     home: Any = folder
     facts: dict[str, Any] = {"task": parts.task.name, "seed": parts.seed}
     if folder is not None and resume:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from cyclr.errors import InputError
+from cyclr.experiments.cluster import connect
 from cyclr.experiments.facts import commit, hardware, now, versions
 from cyclr.experiments.grid import Grid, Row
 from cyclr.experiments.images import load_data
@@ -234,14 +235,7 @@ def _fan_out(
     if ray is None:
         results: Iterable[Any] = joblib.Parallel(n_jobs=workers, return_as="generator")(calls)
         return results
-    _connect(ray)
+    connect(ray)
+    require("ray.util.joblib", caller="--ray", extra="ray").register_ray()
     with joblib.parallel_config(backend="ray", n_jobs=-1):
         return list(joblib.Parallel()(calls))
-
-
-def _connect(address: str) -> None:
-    """Join a Ray cluster and make it joblib's backend."""
-    ray = require("ray", caller="--ray", extra="ray")
-    if not ray.is_initialized():
-        ray.init(address=address, logging_level="warning", log_to_driver=False)
-    require("ray.util.joblib", caller="--ray", extra="ray").register_ray()

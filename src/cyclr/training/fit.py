@@ -46,6 +46,7 @@ def fit(
     trackers: Sequence[str] = (),
     on_step: Callable[[Step], None] | None = None,
     on_stopping_point: Callable[[int, Mapping[str, float]], None] | None = None,
+    on_evaluation: Callable[[int, Mapping[str, float]], None] | None = None,
     on_recipe: Callable[[Recipe], None] | None = None,
     on_remark: Callable[[str], None] | None = None,
     **settings: Unpack[SettingsFields],
@@ -82,6 +83,7 @@ def fit(
         trackers: Names of Accelerate's trackers, such as ``"tensorboard"``; needs a folder.
         on_step: Called with ``{"step": k, "loss": …, "lr": …}`` for every update, a few steps late.
         on_stopping_point: Called with the count of updates and the metrics.
+        on_evaluation: The same for every evaluation, between stopping points too.
         on_recipe: Called with the recipe at the start, and whenever a decision changes it.
         on_remark: Called with a sentence about a decision, or about what a resumption found; by
             default the latter is a warning.
@@ -122,6 +124,7 @@ def fit(
         optimizer=optimizer,
         on_step=on_step if main else None,
         on_stopping_point=on_stopping_point if main else None,
+        on_evaluation=on_evaluation if main else None,
         on_recipe=on_recipe if main else None,
         tell=_ignore if on_remark is None else on_remark,
     )

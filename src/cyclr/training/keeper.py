@@ -39,6 +39,7 @@ class FolderKeeper:
         optimizer: Its optimizer.
         on_step: Called with the line of every update.
         on_stopping_point: Called with the count of updates and the metrics.
+        on_evaluation: The same for every evaluation.
         on_recipe: Called with the recipe at the start and whenever it changes.
         tell: Called with remarks.
 
@@ -58,12 +59,14 @@ class FolderKeeper:
         optimizer: Optimizer,
         on_step: Callable[[Step], None] | None,
         on_stopping_point: Callable[[int, Mapping[str, float]], None] | None,
+        on_evaluation: Callable[[int, Mapping[str, float]], None] | None,
         on_recipe: Callable[[Recipe], None] | None,
         tell: Callable[[str], None],
     ) -> None:
         self._home, self._kept = home, kept
         self._model, self._optimizer = model, optimizer
         self._on_step, self._on_stopping_point = on_step, on_stopping_point
+        self._on_evaluation = on_evaluation
         self._on_recipe, self._tell = on_recipe, tell
         self.track: Track | None = None
         self.decisions: list[dict[str, Any]] = []
@@ -87,6 +90,8 @@ class FolderKeeper:
             self._home.flush()
         if self.track is not None and metrics:
             self.track(metrics, step)
+        if self._on_evaluation is not None:
+            self._on_evaluation(step, metrics)
         if stopping_point and self._home is None and self._on_stopping_point is not None:
             self._on_stopping_point(step, metrics)
 

@@ -1,0 +1,243 @@
+"""What a tune found, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from cyclr.tuning.choose import Choice, scaling
+from cyclr.tuning.request import Request
+from cyclr.tuning.table import show_decay, show_momentum
+from cyclr.tuning.trial import Momentum, TrialResult
+
+_GAP = 0.1  # of the training loss: a validation loss within it is about as low
+
+
+def paragraph(
+    request: Request,
+    own: TrialResult | None,
+    winner: TrialResult,
+    choices: Sequence[Choice],
+    noise: float | None,
+    within: float,
+) -> str:
+    """Word what was found: what won, by how much, and what the winner's curve says.
+
+    Args:
+        request: What was asked for.
+        own: The trial of the task's own settings that is as long as the winner; None if none is.
+        winner: The trial that the recipe is made from.
+        choices: What each stage came to.
+        noise: Measured relative noise; None if it was not measured.
+        within: The relative tolerance.
+    """
+    chance = within if noise is None else max(noise, within)
+    sentences = [
+        against_own(own, winner, chance),
+        noise_words(noise, within),
+        *(_choice(choice, chance, longer) for choice, longer in _with_lengths(choices)),
+        fit_words(winner.curve, within),
+        batch_words(request, choices),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def notes(choices: Sequence[Choice]) -> tuple[str, ...]:
+    """Word for a recipe why it is what it is."""
+    return tuple(_note(choice) for choice in choices)
+
+
+def _note(choice: Choice) -> str:
+    losses = [(_value(choice.stage, result), _loss(result)) for result in choice.tried]
+    told = ", ".join(f"{loss} for {value}" for value, loss in losses)
+    length = f"validation loss after {choice.before.trial.updates:,} updates"
+    chosen = _value(choice.stage, choice.after)
+    if choice.stage == "own settings":
+        return f"Beside the task's own settings, {length}: {told}."
+    return f"{choice.stage.capitalize()} {chosen}; {length}: {told}."
+
+
+def against_own(own: TrialResult | None, winner: TrialResult, chance: float) -> str:
+    """Compare the winner with the task's own settings."""
+    settings = (
+        f"weight decay {show_decay(winner.trial.weight_decay)}, momentum "
+        f"{momentum_words(winner.trial.momentum)}, batch size {winner.trial.batch_size} and max_lr "
+        f"{winner.max_lr:.3g}"
+    )
+    after = f"a validation loss of {winner.val_loss:.4f} after {winner.updates:,} updates"
+    if own is not None and winner.trial.key == own.trial.key:
+        return f"The task's own settings stay: {settings}, with {after}."
+    if own is None:
+        return f"Chosen: {settings}, with {after}."
+    if not math.isfinite(own.val_loss):
+        return f"Chosen: {settings}, with {after}; with the task's own settings " + (
+            f"{own.outcome.sentence}."
+        )
+    return (
+        f"Chosen: {settings}, with {after} against {own.val_loss:.4f} with the task's own settings "
+        f"at the rate read for them: {difference(own.val_loss, winner.val_loss, chance)}."
+    )
+
+
+def difference(before: float, after: float, chance: float) -> str:
+    """Word how much lower a loss is, and whether chance alone may do that."""
+    part = (before - after) / abs(before) if before else 0.0
+    size = f"{abs(part):.1%} {'lower' if part >= 0 else 'higher'}"
+    return size if abs(part) > chance else f"{size}, which may be chance"
+
+
+def noise_words(noise: float | None, within: float) -> str:
+    """Word how large the noise is, and what was made of it."""
+    if noise is None:
+        return f"The noise was not measured; a loss counts as lower from {within:.0%} on."
+    return (
+        f"Another seed alone makes a difference of {noise:.1%}; among runs of the same seed a loss "
+        f"counts as lower from {within:.1%} on."
+    )
+
+
+def _with_lengths(choices: Sequence[Choice]) -> list[tuple[Choice, bool]]:
+    """Say of each choice of a rate whether its runs were longer than those of the one before."""
+    pairs = zip(choices, [None, *choices], strict=False)
+    return [
+        (now, then is not None and now.stage == "rate" and _longer(now, then))
+        for now, then in pairs
+    ]
+
+
+def _longer(now: Choice, then: Choice) -> bool:
+    """Compare the lengths of two choices' runs at one batch size."""
+    a, b = now.before.trial, then.after.trial
+    return a.batch_size == b.batch_size and a.updates > b.updates
+
+
+def _choice(choice: Choice, chance: float, longer: bool) -> str:
+    """Word a stage's choice against what there was before."""
+    said = _chosen(choice, chance)
+    if not said or not longer:
+        return said
+    return f"In runs of {choice.before.trial.updates:,} updates, {said[0].lower()}{said[1:]}"
+
+
+def _chosen(choice: Choice, chance: float) -> str:
+    before, after = choice.before, choice.after
+    if choice.stage == "own settings":
+        if after is before:
+            return ""
+        how = difference(before.val_loss, after.val_loss, chance)
+        return f"In runs of {after.updates:,} updates the task's own settings are better: {how}."
+    others = [r for r in choice.tried if r.trial.key != after.trial.key]
+    if not others:
+        return ""
+    value = _value(choice.stage, after)
+    if before.trial.key != after.trial.key:
+        if not math.isfinite(before.val_loss):
+            return (
+                f"{choice.stage.capitalize()} {value} trained to its end, what was before did not."
+            )
+        how = difference(before.val_loss, after.val_loss, chance)
+        what = f"{choice.stage.capitalize()} {value} instead of {_value(choice.stage, before)}"
+        return f"{what}: {how}{_why_not_lower(choice)}."
+    best = min(others, key=lambda result: result.val_loss)
+    if not math.isfinite(best.val_loss):
+        return f"No other {choice.stage} trained to its end."
+    how = difference(after.val_loss, best.val_loss, chance)
+    return f"{choice.stage.capitalize()} stays {value}: the best other is {how}."
+
+
+def _why_not_lower(choice: Choice) -> str:
+    """Say what decided among equal losses, where the chosen one's is not lower."""
+    before, after = choice.before, choice.after
+    if after.val_loss < before.val_loss:
+        return ""
+    if choice.stage == "batch size":
+        return "; the larger batch counts for as good"
+    rate = after.read[1] if after.read else after.max_lr
+    return f"; its stable rate, {rate:.3g}, is the larger one"
+
+
+def _value(stage: str, result: TrialResult) -> str:
+    """Give what a stage varies."""
+    trial = result.trial
+    if stage == "own settings":
+        momentum = momentum_words(trial.momentum)
+        return (
+            f"weight decay {show_decay(trial.weight_decay)} with momentum {momentum} at "
+            f"{result.max_lr:.3g}"
+        )
+    return {
+        "batch size": str(trial.batch_size),
+        "weight decay": show_decay(trial.weight_decay),
+        "momentum": momentum_words(trial.momentum),
+        "rate": f"{result.max_lr:.3g}",
+    }[stage]
+
+
+def _loss(result: TrialResult) -> str:
+    if math.isfinite(result.val_loss):
+        return f"{result.val_loss:.4f}"
+    return f"({result.outcome.sentence})"
+
+
+def momentum_words(value: Momentum) -> str:
+    """Word a momentum in a sentence."""
+    if isinstance(value, tuple):
+        return f"cyclical {show_momentum(value)}"
+    return "the optimizer's own" if value is None else show_momentum(value)
+
+
+def fit_words(curve: Sequence[Mapping[str, float]], within: float) -> str:
+    """Word the signs of under- or overfitting in a trial's losses.
+
+    - The validation loss has risen from its lowest point while the training loss fell: overfitting.
+    - The validation loss was still falling at the end, and is no more than a tenth above the
+      training loss: underfitting.
+
+    Args:
+        curve: Evaluations along a training, with ``step``, ``loss`` and ``val_loss``.
+        within: The relative tolerance.
+
+    Reference: arXiv 1803.09820, section 3.
+    """
+    if len(curve) < 3:
+        return ""
+    losses = [point["val_loss"] for point in curve]
+    lowest, last, previous = min(losses), losses[-1], losses[-2]
+    at = losses.index(lowest)
+    train = [point["loss"] for point in curve]
+    if last > lowest + within * abs(lowest) and train[-1] < train[at]:
+        return (
+            f"The validation loss rose from {lowest:.4f} at update {curve[at]['step']:,.0f} to "
+            f"{last:.4f} while the training loss fell to {train[-1]:.4f}: a sign of overfitting; "
+            "more regularization, or a shorter training, may help."
+        )
+    seen = f"validation {last:.4f}, training {train[-1]:.4f}"
+    if last < previous - within * abs(previous):
+        if last <= train[-1] + _GAP * abs(train[-1]):
+            return (
+                f"The validation loss was still falling at the end and is about as low as the "
+                f"training loss ({seen}): a sign of underfitting, as expected of a run this short; "
+                "a longer training or a larger model can use it, and less regularization may."
+            )
+        return (
+            f"The validation loss was still falling at the end, above the training loss ({seen}): "
+            "no sign of overfitting yet."
+        )
+    return f"The validation loss had levelled off at the end ({seen})."
+
+
+def batch_words(request: Request, choices: Sequence[Choice]) -> str:
+    """Word how max_lr moved with the batch size, beside what scaling rules say."""
+    for choice in choices:
+        power = scaling(choice.tried, request.facts.batch_size)
+        if choice.stage == "batch size" and power is not None:
+            rates = ", ".join(
+                f"{r.max_lr:.3g} at {r.trial.batch_size}"
+                for r in sorted(choice.tried, key=lambda r: r.trial.batch_size)
+                if r.bounds is not None
+            )
+            return (
+                f"max_lr was {rates}: it grows with the batch size to the power {power:.2f} "
+                "(linear scaling says 1, the square root 0.5)."
+            )
+    return ""
