@@ -134,7 +134,8 @@ def test_weight_decays_at_another_momentum_expect_another_stable_rate() -> None:
 
 def test_momenta_are_compared_at_equal_steps_and_without_range_tests() -> None:
     formula = Formula(_bowl(5e-4, 0.9, 0.1))
-    _stages(formula, budget=800, stages=("momentum",)).run()
+    wishes = Wishes(own=True, momenta=4)
+    _stages(formula, budget=600, stages=("momentum",), wishes=wishes).run()
     rates = {t.momentum: t.bounds[1] for t in formula.ran if t.bounds is not None}
     assert rates == {
         0.99: pytest.approx(0.1 * 0.01 / 0.15),
