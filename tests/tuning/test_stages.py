@@ -120,7 +120,7 @@ def test_weight_decays_train_at_the_present_rate_and_lower_where_it_is_not_stabl
 
 
 def test_weight_decays_at_another_momentum_expect_another_stable_rate() -> None:
-    formula = Formula(_bowl(5e-4, 0.97, 0.1))
+    formula = Formula(_bowl(5e-4, 0.97, 0.1), rate=lambda t: 0.03 if t.momentum == 0.97 else 0.1)
     stages = _stages(formula, stages=("momentum", "weight-decay"))
     stages.run()
     decays = [trial for trial in formula.ran if trial.weight_decay != 5e-4]
@@ -134,7 +134,8 @@ def test_weight_decays_at_another_momentum_expect_another_stable_rate() -> None:
 
 def test_momenta_are_compared_at_equal_steps_and_without_range_tests() -> None:
     formula = Formula(_bowl(5e-4, 0.9, 0.1))
-    _stages(formula, budget=800, stages=("momentum",)).run()
+    wishes = Wishes(own=True, momenta=4)
+    _stages(formula, budget=600, stages=("momentum",), wishes=wishes).run()
     rates = {t.momentum: t.bounds[1] for t in formula.ran if t.bounds is not None}
     assert rates == {
         0.99: pytest.approx(0.1 * 0.01 / 0.15),
