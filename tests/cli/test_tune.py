@@ -47,7 +47,9 @@ def test_the_plan_with_its_cost_and_nothing_else(here: Path) -> None:
     assert not (here / "tunes").exists()
     plan = json.loads(_tune("--plan", "--budget", "1000", "--json").stdout)
     assert plan["budget"] == 1000 - 12
-    assert sum(s["trials"] * s["updates"] for s in plan["stages"]) == plan["updates"]
+    trials = sum(s["trials"] for s in plan["stages"])
+    added = sum(s["trials"] * s["updates"] for s in plan["stages"])  # each in whole numbers
+    assert abs(added - plan["updates"]) <= trials / 2
 
 
 def test_a_tune_and_the_training_by_its_recipe(here: Path) -> None:

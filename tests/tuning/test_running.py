@@ -81,7 +81,7 @@ def test_a_trial_is_a_range_test_and_a_training_seen_at_five_points() -> None:
     result = run_trial(small(), trial, tell=lambda made, _: told.append(made))
     assert result.outcome is Outcome.COMPLETED
     assert result.record is not None
-    assert result.sweep_updates == len(result.record)
+    assert result.sweep_updates == result.record.updates
     assert result.record.optimizer["weight_decay"] == pytest.approx(1e-3)
     assert result.bounds == pytest.approx(
         (result.record.read().base_lr, result.record.read().max_lr)

@@ -111,8 +111,10 @@ def test_what_decided_among_equal_losses_is_said() -> None:
 
 
 def test_a_rate_that_only_longer_runs_prefer_is_told_apart() -> None:
-    low, high = result_of(0.25, 0.1), result_of(0.30, 0.3)
-    longer, higher = result_of(0.20, 0.1, updates=90), result_of(0.18, 0.3, updates=90)
+    slow, fast = (0.01, 0.1), (0.03, 0.3)
+    low, high = result_of(0.25, 0.1, bounds=slow), result_of(0.30, 0.3, bounds=fast)
+    longer = result_of(0.20, 0.1, updates=90, bounds=slow)
+    higher = result_of(0.18, 0.3, updates=90, bounds=fast)
     choices = [_choice("rate", low, high), _choice("rate", longer, higher, after=1)]
     said = paragraph(request(), longer, higher, choices, None, 0.01)
     assert " Rate stays 0.1: the best other is 20.0% higher." in said
@@ -155,7 +157,7 @@ def test_a_plan_as_rows_adds_up() -> None:
     rows = plan_rows(plan_of(1000, wishes=wishes, seconds_per_update=0.5))
     assert rows[1:] == [
         ("own settings", "1", "166", "166", "83 s"),
-        ("momentum", "2", "100", "200", "100 s"),
+        ("momentum", "2", "100", "200", "2 min"),
         ("weight decay", "3", "143", "429", "4 min"),
         ("together", "6", "", "795", "7 min"),
     ]
