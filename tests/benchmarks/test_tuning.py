@@ -110,7 +110,8 @@ def test_the_page_is_what_the_cache_says() -> None:
 
 def test_what_is_missing_is_named() -> None:
     line = page.Line(accuracy=0.9, loss=0.3, spent=100, trials=1, chosen="")
-    both = {str(seed): line for seed in range(3)}
-    arms_of = {"untuned": both, "tuned": {"0": line, "2": line}, "optuna, 6 trainings": both}
-    assert page.missing({"halves": arms_of}) == ["halves, tuned, seed 1"]
+    first, second, third = map(str, arms.SEEDS)
+    both = {first: line, second: line, third: line}
+    arms_of = {"untuned": both, "tuned": {first: line, third: line}, "optuna, 6 trainings": both}
+    assert page.missing({"halves": arms_of}) == [f"halves, tuned, seed {second}"]
     assert len(page.missing({"halves": {}})) == 9
