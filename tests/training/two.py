@@ -176,4 +176,8 @@ if __name__ == "__main__":
     rank = os.environ.get("RANK", "alone")
     (place / f"{rank}.json").write_text(json.dumps(found))
     if torch.distributed.is_initialized():
+        torch.distributed.barrier()  # neither goes while the other may still need it
         torch.distributed.destroy_process_group()
+        # Not through the interpreter's shutdown, where gloo's threads now and then abort a process
+        # whose work is done and written.
+        os._exit(0)

@@ -230,7 +230,9 @@ def test_an_interruption_keeps_what_has_finished(tmp_path: Path) -> None:
     assert _essence(gone_on) == _essence(tune(small(), **QUICK))
 
 
-def test_a_tune_that_is_killed_goes_on(tmp_path: Path, once: Tuning) -> None:
+def test_a_tune_that_is_killed_goes_on(tmp_path: Path) -> None:
+    # With one thread: sums over several differ in their last bits from process to process.
+    how = {**QUICK, "threads": 1}
     source = write_source(tmp_path)
     code = f"""
 import os, signal
@@ -242,14 +244,14 @@ def die(result):
     count += 1
     if count == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-tune(load_task({source["task"]!r}), folder={str(tmp_path / "x")!r}, on_trial=die, **{QUICK!r})
+tune(load_task({source["task"]!r}), folder={str(tmp_path / "x")!r}, on_trial=die, **{how!r})
 """
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     read: list[TrialResult] = []
-    found = tune(small(), folder=tmp_path / "x", on_read=read.append, **QUICK)
+    found = tune(small(), folder=tmp_path / "x", on_read=read.append, **how)
     assert len(read) == 3
-    assert [r.trial for r in found.trials] == [r.trial for r in once.trials]
+    assert _essence(found) == _essence(tune(small(), **how))
 
 
 def test_trials_are_put_in_a_study_the_read_ones_too(once: Tuning, tmp_path: Path) -> None:
