@@ -6,8 +6,8 @@ Time: the bare loop and the range test take turns, so that a busy machine slows 
 compared is the median over turns of the ratio of their median steps. It is processor time: on a
 machine that others use too, time on the clock says more about them. What the range test does once
 (remembering, putting back) is timed apart. glibc is told to keep freed memory: by default it gives
-memory back or not according to what was freed before, and a bare loop that came after the release
-of a range test's copies took fewer page faults, 4 % of its time.
+memory back or not according to what was freed before, so that whichever loop comes after the
+release of a range test's copies is spared page faults, which is not what is to be compared.
 
 Memory: each way runs in a process of its own, whose largest resident size (Linux's VmHWM) is read
 at the end; "beyond the loop" is what it takes beyond the bare loop's.
