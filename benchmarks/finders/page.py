@@ -68,6 +68,7 @@ def write() -> None:
         "repeats": "\n".join(research.repeats_table(bench)),
         "rules": "\n".join(research.rules_table(bench)),
         "scores": _scores(rows),
+        "rates": "\n".join(research.rates_table(bench)),
     }
     text = PAGE.read_text(encoding="utf-8")
     for name, content in blocks.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from cyclr.rangetest import RangeRecord
 from cyclr.rangetest.rules import RULES
 from cyclr.rangetest.rules.basin import Basin, find_basin, recovers
 from cyclr.rangetest.rules.bounds import finite_part, noise, running_mean
+from cyclr.rangetest.way_back import NO_LEG
 
 Floats = npt.NDArray[np.float64]
 Place = Callable[[RangeRecord], float]
@@ -176,6 +178,23 @@ def rules_table(bench: Bench) -> list[str]:
     return lines
 
 
+def rates_table(bench: Bench) -> list[str]:
+    """Set what is read beside the oracle's rate, and beside what is read without the way back."""
+    lines = [
+        "| task | the oracle's rate over max_lr, by seed | max_lr over that without way back |",
+        "|---|---|---|",
+    ]
+    for name, records in zip(bench.names, bench.records, strict=True):
+        oracle = Judge(name).oracle()
+        best = oracle.lr[int(np.argmax(oracle.mean))]
+        read = [record.read("basin").max_lr for record in records]
+        without = [replace(record, way_back=NO_LEG).read("basin").max_lr for record in records]
+        beside = ", ".join(f"{best / lr:.2g}" for lr in read)
+        raised = ", ".join(f"{a / b:.2g}" for a, b in zip(read, without, strict=True))
+        lines.append(f"| {name} | {beside} | {raised} |")
+    return lines
+
+
 def repeats_table(bench: Bench) -> list[str]:
     """Score the mean of several sweeps' readings, which differ in weights and data."""
     logs = bench.logs(lambda record: RULES["basin"](record).max_lr)
@@ -191,5 +210,5 @@ def repeats_table(bench: Bench) -> list[str]:
 def markdown() -> str:
     """Write all tables."""
     bench = Bench()
-    parts = (places_table(bench), rules_table(bench), repeats_table(bench))
+    parts = (places_table(bench), rules_table(bench), repeats_table(bench), rates_table(bench))
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
