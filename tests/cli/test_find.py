@@ -98,7 +98,26 @@ def test_without_a_range_it_finds_its_own_and_says_how_sure_it_is(run: Command) 
     assert code == 0
     names = [line.split(None, 1)[0] for line in out.splitlines()]
     assert names[:4] == ["base_lr", "max_lr", "interval", "rule"]
-    assert "80 %, from this sweep's noise" in out
+    assert "80 %, from its noise" in out
+
+
+def test_updates_are_made_as_the_training_will_make_them(run: Command) -> None:
+    plain = ("find", "own.py:small", "--steps", "40", "--json")
+    records = []
+    ways = ((), ("--max-grad-norm", "1e-3"), ("--accumulate", "2"), ("--precision", "bf16"))
+    for options in ways:
+        code, out, _ = run(*plain, *options)
+        assert code == 0
+        records.append(RangeRecord.from_dict(json.loads(out)["record"]))
+    assert len({record.loss[:5] for record in records}) == 4
+    # Gradients a thousandth as long take rates that are higher by about as much.
+    assert records[1].read().max_lr > 30 * records[0].read().max_lr
+
+
+def test_an_update_s_settings_are_checked(run: Command) -> None:
+    code, out, err = run("find", "own.py:small", "--max-grad-norm", "0")
+    assert (code, out) == (2, "")
+    assert "max_grad_norm must be a finite real number > 0 or None, got 0.0" in err
 
 
 def test_repeats_give_the_median_and_an_interval(run: Command, tmp_path: Path) -> None:

@@ -161,7 +161,15 @@ def test_the_result_for_people(run: Command) -> None:
     assert float(lines["val_accuracy"]) > 0.8
     assert lines["folder"] == "one"
     assert lines["ended"].startswith("completed")
+    assert lines["interval"].startswith("base_lr ")
     assert "training" in err
+
+
+def test_a_budget_too_small_to_confirm_is_refused_before_the_range_test(run: Command) -> None:
+    code, out, err = run("fit", "own.py:small", "--confirm", "--out", "one")
+    assert (code, out) == (2, "")
+    assert "total_steps must be ≥ 400 for two trials of 10 updates" in err
+    assert "range test:" not in err
 
 
 def test_epochs_policy_and_seed_are_followed(run: Command, tmp_path: Path) -> None:

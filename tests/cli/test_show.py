@@ -7,8 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from cyclr import OneCycle, Opposite, Recipe, Triangular, from_json
+from cyclr import (
+    ExponentialSweep,
+    OneCycle,
+    Opposite,
+    RangeRecord,
+    Recipe,
+    Triangular,
+    from_json,
+)
 from cyclr.cli import main
+from cyclr.rangetest import Outcome
+from cyclr.rangetest.record import Series
 
 Command = Callable[..., tuple[int, str, str]]
 TRIANGLE = '{"kind": "triangular", "base_lr": 0.1, "max_lr": 1, "stepsize": 10}'
@@ -41,6 +51,59 @@ def test_json_on_the_command_line_gives_the_values(run: Command) -> None:
     assert (code, err) == (0, "")
     schedule = from_json(TRIANGLE)
     assert json.loads(out) == {"lr": pytest.approx([schedule(k) for k in range(25)])}
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> RangeRecord:
+    """Save a record with a loss below zero that explodes, and an accuracy, as r.json."""
+    sweep = ExponentialSweep(start_lr=1e-5, end_lr=10.0, steps=60)
+    loss = [-1.0 - 0.1 * max(0, k - 25) if k < 45 else 10.0 ** (k - 45) for k in range(60)]
+    measured = Series(tuple(range(0, 60, 3)), tuple(0.1 + 0.02 * k for k in range(20)))
+    made = RangeRecord(
+        sweep=sweep,
+        lr=tuple(sweep(k) for k in range(60)),
+        loss=tuple(loss),
+        metrics={"val_accuracy": measured},
+        outcome=Outcome.COMPLETED,
+    )
+    made.save(tmp_path / "r.json")
+    return made
+
+
+def test_a_record_is_read_by_the_rule_and_metric_one_names(
+    run: Command, record: RangeRecord
+) -> None:
+    for options in ({}, {"rule": "decade"}, {"metric": "val_accuracy"}):
+        flags = [word for name, value in options.items() for word in (f"--{name}", value)]
+        code, out, err = run("show", "r.json", *flags)
+        assert (code, err) == (0, "")
+        assert out.splitlines()[0] == options.get("metric", "loss")
+        assert f"max_lr    {record.read(**options).max_lr:.4g}\n" in out
+
+
+def test_a_loss_below_zero_is_drawn_with_its_explosion_cut_off(
+    run: Command, record: RangeRecord
+) -> None:
+    _, out, _ = run("show", "r.json")
+    top, bottom = (float(out.splitlines()[line].split()[0]) for line in (1, 10))
+    assert bottom == pytest.approx(min(record.loss), abs=0.01)
+    assert top == pytest.approx(-1.0 + (-1.0 - min(record.loss)), abs=0.01)
+
+
+def test_what_a_record_does_not_hold_is_refused(run: Command, record: RangeRecord) -> None:
+    code, out, err = run("show", "r.json", "--metric", "val_loss")
+    assert (code, out) == (2, "")
+    assert "metric must be one that the record holds (val_accuracy), got 'val_loss'" in err
+
+
+def test_rules_are_for_records(run: Command, record: RangeRecord, tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text(CYCLE.to_json())
+    code, _, err = run("show", "spec.json", "--rule", "knee")
+    assert code == 2
+    assert "--rule and --metric read a range test's record, and spec.json is none" in err
+    code, _, err = run("show", "r.json", "spec.json", "--rule", "knee")
+    assert code == 2
+    assert "name that alone" in err
 
 
 def test_a_schedules_file_is_drawn_to_its_end(run: Command, tmp_path: Path) -> None:

@@ -64,11 +64,11 @@ def test_lead_is_in_standard_errors_of_the_differences() -> None:
 
 
 def test_trials_share_what_the_sweep_has_left_of_a_fifth() -> None:
-    assert trial_steps(READING, 1000) == 100
-    assert trial_steps(READING, 1000, share=0.1) == 50
+    assert trial_steps(0, 1000) == 100
+    assert trial_steps(0, 1000, share=0.1) == 50
 
 
 def test_a_budget_too_small_for_trials_says_which_would_do() -> None:
     with pytest.raises(InputError, match=r"total_steps must be ≥ 100 .* got 99"):
-        trial_steps(READING, 99)
-    assert trial_steps(READING, 100) == 10
+        trial_steps(0, 99)
+    assert trial_steps(0, 100) == 10

@@ -100,3 +100,11 @@ def test_every_outcome_has_a_sentence() -> None:
     sentences = {outcome.sentence for outcome in Outcome}
     assert len(sentences) == 4
     assert all(sentence.endswith(".") for sentence in sentences)
+
+
+def test_its_repr_is_one_line_without_the_numbers() -> None:
+    text = "non_finite, 3 updates, lr 0.0001 to 0.01, accuracy at 2 steps"
+    assert repr(_record()) == f"<RangeRecord: {text}>"
+    assert repr(_record(repeats=(_record(),))) == (
+        "<RangeRecord: non_finite, 6 updates, lr 0.0001 to 0.01, accuracy at 2 steps, 2 sweeps>"
+    )

@@ -7,9 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from cyclr.cli.options import (
+    Accumulate,
     AsJson,
     DataDir,
+    MaxGradNorm,
     Plot,
+    Precision,
     Seed,
     Steps,
     TaskName,
@@ -21,9 +24,9 @@ from cyclr.cli.options import (
     progress,
     reading_pairs,
     say,
+    update_settings,
     watch_sweep,
 )
-from cyclr.rangetest import Reading
 from cyclr.rangetest.rules import RULES
 
 
@@ -56,6 +59,9 @@ def find(
     metric: Annotated[
         str | None, typer.Option(help="Read this metric, such as val_loss, instead of the loss.")
     ] = None,
+    precision: Precision = None,
+    accumulate: Accumulate = None,
+    max_grad_norm: MaxGradNorm = None,
     seed: Seed = 0,
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE.json", help="Save the record.")
@@ -68,14 +74,15 @@ def find(
     check_plot(plot)
     measured = linear or validate or validate_every is not None or metric is not None
     check_choice("--rule", rule, RULES if measured else [n for n in RULES if n != "accuracy"])
+    update = update_settings(precision, accumulate, max_grad_norm)
     from cyclr.experiments.pipeline import build
     from cyclr.experiments.pipeline import find as run_find
     from cyclr.experiments.tasks import load_task
 
     sweep = _sweep(steps, start_lr, end_lr, linear)
     parts = build(load_task(task, data_dir), seed=seed)
-    with progress("range test", sweep.steps * repeats) as update:
-        watch = watch_sweep(update, repeats)
+    with progress("range test", sweep.steps * repeats) as show:
+        watch = watch_sweep(show, repeats)
         record = run_find(
             parts,
             sweep=sweep,
@@ -83,6 +90,7 @@ def find(
             validate=measured,
             validate_every=validate_every,
             on_step=watch,
+            **update,
         )
     for note in record.notes:
         say(note)
@@ -98,7 +106,7 @@ def find(
     if as_json:
         print_json({**reading.to_dict(), "record": record.to_dict()})
     else:
-        print_pairs(_pairs(reading))
+        print_pairs(reading_pairs(reading))
 
 
 def _sweep(steps: int, start_lr: float | None, end_lr: float | None, linear: bool) -> Any:
@@ -114,22 +122,3 @@ def _sweep(steps: int, start_lr: float | None, end_lr: float | None, linear: boo
     return ExponentialSweep(
         start_lr=1e-7 if start_lr is None else start_lr, end_lr=end_lr, steps=steps
     )
-
-
-def _pairs(reading: Reading) -> dict[str, str]:
-    """Word a reading for people, with the intervals below the bounds."""
-    pairs = reading_pairs(reading)
-    low, high = reading.base_lr_interval, reading.max_lr_interval
-    if low is None or high is None:
-        return pairs
-    words = (
-        f"base_lr {low[0]:.3g} to {low[1]:.3g}, max_lr {high[0]:.3g} to {high[1]:.3g}"
-        f" ({_source(reading)})"
-    )
-    bounds = {name: pairs.pop(name) for name in ("base_lr", "max_lr")}
-    return {**bounds, "interval": words, **pairs}
-
-
-def _source(reading: Reading) -> str:
-    count = len(reading.sweeps)
-    return f"lowest and highest of {count} sweeps" if count > 1 else "80 %, from this sweep's noise"

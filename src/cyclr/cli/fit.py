@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cyclr.cli.options import (
+    Accumulate,
     AsJson,
     DataDir,
     Epochs,
+    MaxGradNorm,
+    Precision,
     check_choice,
     fresh_folder,
     progress,
     say,
+    update_settings,
     watch_sweep,
 )
 from cyclr.cli.watching import Watch, report
@@ -92,15 +96,9 @@ def fit(
         str | None,
         typer.Option(help="What says which model is better; val_accuracy if it is measured."),
     ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="no (the default), bf16 or fp16.", show_default=False)
-    ] = None,
-    accumulate: Annotated[
-        int | None, typer.Option(min=1, help="Batches per update; 1 by default.")
-    ] = None,
-    max_grad_norm: Annotated[
-        float | None, typer.Option(help="Clip the gradient's norm to this.")
-    ] = None,
+    precision: Precision = None,
+    accumulate: Accumulate = None,
+    max_grad_norm: MaxGradNorm = None,
     ema: Annotated[
         float | None, typer.Option("--ema", help="Keep an average of the weights with this decay.")
     ] = None,
@@ -142,11 +140,9 @@ def fit(
     planning |= {"--confirm": confirm or None, "--steps": find_steps}
     check_conflicts(planning, recipe=recipe, resume=resume, extend=extend, out=out, task=task)
     given = {
+        **update_settings(precision, accumulate, max_grad_norm),
         "on_plateau": on_plateau,
         "monitor": monitor,
-        "mixed_precision": precision,
-        "accumulate": accumulate,
-        "max_grad_norm": max_grad_norm,
         "ema_decay": ema,
         "compile": compiled or None,
         "channels_last": channels_last or None,
@@ -182,6 +178,7 @@ def _begin(
     confirm: bool,
 ) -> tuple[Run, Any]:
     """Find, plan and train into a new folder."""
+    from cyclr.rangetest.confirm import trial_steps
     from cyclr.report.plots import check_picture, range_figure
     from cyclr.training import RunFolder
     from cyclr.training.distributed import together
@@ -200,6 +197,8 @@ def _begin(
     record = reading = None
     if given is None:
         steps = min(100, max(60, budget // 10)) if find_steps is None else find_steps
+        if confirm:
+            trial_steps(steps, budget)  # too small a budget is refused before the range test
         record, reading = _find(parts, steps, rule, settings)
         if confirm:
             reading = _confirm(parts, reading, budget, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import typer
 
 from cyclr.cli.options import print_json, print_pairs, reading_pairs, say
-from cyclr.errors import CyclrError
+from cyclr.errors import CyclrError, InputError
 from cyclr.rangetest import RangeRecord
 from cyclr.schedules import LinearSweep
 
@@ -23,8 +24,28 @@ class Draw(Protocol):
         """Draw in the terminal, as a picture, or as JSON."""
 
 
-def look(place: str) -> Draw | None:
-    """Say what draws a run's folder or a range test's record; None for anything else."""
+def look(place: str, rule: str | None = None, metric: str | None = None) -> Draw | None:
+    """Say what draws a run's folder or a range test's record; None for anything else.
+
+    Args:
+        place: A folder or a file.
+        rule: By which a record is to be read.
+        metric: That is to be read in place of the loss.
+
+    Raises:
+        InputError: A rule or a metric is given, and this is no record.
+    """
+    draw = _drawer(place)
+    if draw is show_record:
+        return functools.partial(show_record, rule=rule, metric=metric)
+    if rule is not None or metric is not None:
+        raise InputError(
+            f"--rule and --metric read a range test's record, and {place} is none; leave them out"
+        )
+    return draw
+
+
+def _drawer(place: str) -> Draw | None:
     try:
         if Path(place).is_dir():
             return show_run
@@ -50,16 +71,25 @@ def show_run(place: str, plot: str | None, *, as_json: bool) -> None:
     typer.echo(drawn)
 
 
-def show_record(place: str, plot: str | None, *, as_json: bool) -> None:
+def show_record(
+    place: str,
+    plot: str | None,
+    *,
+    as_json: bool,
+    rule: str | None = None,
+    metric: str | None = None,
+) -> None:
     """Draw a range test's loss over the rate, and say what is read off it."""
     from cyclr.report.plots import range_figure, save
     from cyclr.report.terminal import chart
 
     record = RangeRecord.load(place)
+    reading = None
     try:
-        reading = record.read()
+        reading = record.read(rule, metric)
     except CyclrError as error:
-        reading = None
+        if rule is not None or metric is not None:
+            raise  # what was asked for cannot be had
         say(f"no bounds: {error}")
     if plot is not None:
         save(range_figure(record, reading), plot)
@@ -67,16 +97,32 @@ def show_record(place: str, plot: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json({**record.to_dict(), "reading": None if reading is None else reading.to_dict()})
         return
-    lr, loss = np.asarray(record.lr), np.asarray(record.loss)
-    # What explodes at the end would flatten everything else.
-    ceiling = float(np.median(loss[: max(1, len(loss) // 10)])) * 2
-    shown = np.where(np.isfinite(loss), np.minimum(loss, ceiling), ceiling)
+    lr, values = np.asarray(record.lr), np.asarray(record.loss)
+    if metric is not None:
+        series = record.metrics[metric]
+        lr, values = lr[list(series.steps)], np.asarray(series.values)
+    shown = _below_ceiling(values).tolist()
     kind = "lr, linear" if isinstance(record.sweep, LinearSweep) else "lr, log"
     marks = [] if reading is None else [_place(lr, reading.base_lr), _place(lr, reading.max_lr)]
     ends = (f"{lr[0]:.3g}", f"{lr[-1]:.3g} ({kind})")
-    typer.echo(chart({"loss": {"": shown.tolist()}}, x_max=len(lr) - 1, marks=marks, axis=ends))
+    drawn = {metric or "loss": {"": shown}}
+    typer.echo(chart(drawn, x_max=len(lr) - 1, marks=marks, axis=ends))
     if reading is not None:
         print_pairs(reading_pairs(reading))
+
+
+def _below_ceiling(values: np.ndarray) -> np.ndarray:
+    """Cut off what explodes at the end, which would flatten everything else.
+
+    No higher above the first values than the lowest lies below them, or half their size.
+    """
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return np.zeros_like(values)
+    start = float(np.median(finite[: max(1, finite.size // 10)]))
+    room = max(start - float(finite.min()), abs(start) / 2)
+    ceiling = start + room if room else float(finite.max())
+    return np.where(np.isfinite(values), np.minimum(values, ceiling), ceiling)
 
 
 def _place(lr: np.ndarray, value: float) -> float:

@@ -44,6 +44,17 @@ Steps = Annotated[
     int, typer.Option("--steps", min=2, help="Length of the range test in optimizer updates.")
 ]
 
+Precision = Annotated[
+    str | None,
+    typer.Option("--precision", help="no (the default), bf16 or fp16.", show_default=False),
+]
+Accumulate = Annotated[
+    int | None, typer.Option("--accumulate", min=1, help="Batches per update; 1 by default.")
+]
+MaxGradNorm = Annotated[
+    float | None, typer.Option("--max-grad-norm", help="Clip the gradient's norm to this.")
+]
+
 
 def is_main() -> bool:
     """Whether this is the one of several processes (torchrun, accelerate launch) that talks."""
@@ -72,14 +83,25 @@ def say(text: str) -> None:
 
 
 def reading_pairs(reading: Reading) -> dict[str, str]:
-    """Word a reading for people."""
+    """Word a reading for people, with the intervals below the bounds if there are any."""
     return {
         "base_lr": f"{reading.base_lr:.4g}",
         "max_lr": f"{reading.max_lr:.4g}",
+        **_interval(reading),
         "rule": reading.rule,
         "outcome": f"{reading.outcome.value}: {reading.outcome.sentence}",
         **{f"caveat {i}": caveat for i, caveat in enumerate(reading.caveats, start=1)},
     }
+
+
+def _interval(reading: Reading) -> dict[str, str]:
+    low, high = reading.base_lr_interval, reading.max_lr_interval
+    if low is None or high is None:
+        return {}
+    count = len(reading.sweeps)
+    source = f"lowest and highest of {count} sweeps" if count > 1 else "80 %, from its noise"
+    words = f"base_lr {low[0]:.3g} to {low[1]:.3g}, max_lr {high[0]:.3g} to {high[1]:.3g}"
+    return {"interval": f"{words} ({source})"}
 
 
 def check_new_file(path: str | None) -> None:
@@ -109,6 +131,26 @@ def check_plot(path: str | None) -> None:
         from cyclr.report.plots import check_picture
 
         check_picture(path)
+
+
+def update_settings(
+    precision: str | None, accumulate: int | None, max_grad_norm: float | None
+) -> dict[str, Any]:
+    """Name what was given of how an update is made, as the pipeline calls it.
+
+    Raises:
+        InputError: One of them breaks its constraint.
+    """
+    from cyclr.training import Settings
+
+    named = {
+        "mixed_precision": precision,
+        "accumulate": accumulate,
+        "max_grad_norm": max_grad_norm,
+    }
+    given: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    Settings(**given)
+    return given
 
 
 def fresh_folder(parent: str, name: str) -> str:

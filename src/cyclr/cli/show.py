@@ -12,8 +12,9 @@ import typer
 
 from cyclr import jsonfile
 from cyclr.cli.looking import look
-from cyclr.cli.options import AsJson, Plot, check_plot, print_json, say
+from cyclr.cli.options import AsJson, Plot, check_choice, check_plot, print_json, say
 from cyclr.errors import InputError
+from cyclr.rangetest.rules import RULES
 from cyclr.recipe import Recipe
 from cyclr.schedules import Schedule, Units, from_dict
 
@@ -37,12 +38,21 @@ def show(
         int | None,
         typer.Option(min=1, help='Lets durations be written as "0.3run"; as --steps if left out.'),
     ] = None,
+    rule: Annotated[
+        str | None, typer.Option(help="Read the record by this rule, such as knee or decade.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Read this metric of the record instead of the loss.")
+    ] = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw schedules, a run or a range test: in the terminal, as a picture, or as JSON."""
     check_plot(plot)
-    drawer = look(specs[0]) if len(specs) == 1 else None
+    check_choice("--rule", rule, RULES)
+    if len(specs) > 1 and (rule is not None or metric is not None):
+        raise InputError("--rule and --metric read one range test's record; name that alone")
+    drawer = look(specs[0], rule, metric) if len(specs) == 1 else None
     if drawer is not None:
         drawer(specs[0], plot, as_json=as_json)
         return

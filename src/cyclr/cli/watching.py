@@ -35,13 +35,14 @@ class Watch:
         self._update(line["step"] + 1, lambda: self._text(line), self._points[-1])
 
     def _text(self, line: Mapping[str, Any]) -> str:
-        cycle = bisect_right(self._points, line["step"]) + 1
+        part = bisect_right(self._points, line["step"]) + 1
         shown = [f"lr {line['lr']:.2e}", f"loss {line['loss']:.4g}"]
         if "momentum" in line:
             shown.append(f"momentum {line['momentum']:.3f}")
         if "val_accuracy" in self._metrics:
             shown.append(f"accuracy {self._metrics['val_accuracy']:.4f}")
-        return ", ".join([f"cycle {cycle} of {len(self._points)}", *shown])
+        # Not every stopping point ends a cycle: a one-cycle's tail has one as well.
+        return ", ".join([f"to stopping point {part} of {len(self._points)}", *shown])
 
     def stopping_point(self, step: int, metrics: Mapping[str, float]) -> None:
         """Say what was measured."""

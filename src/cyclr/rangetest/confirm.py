@@ -28,18 +28,17 @@ def candidates(reading: Reading) -> tuple[float, float]:
     return reading.max_lr, CHALLENGE * reading.max_lr
 
 
-def trial_steps(reading: Reading, total_steps: int, share: float = SHARE) -> int:
+def trial_steps(swept: int, total_steps: int, share: float = SHARE) -> int:
     """Say how long each trial may be, so that the sweep and both trials stay within the share.
 
     Args:
-        reading: What is to be confirmed; its record says what the sweep has cost.
+        swept: Updates that the sweep has cost, ≥ 0.
         total_steps: The budget in updates.
         share: Of the budget, in (0, 1).
 
     Raises:
         InputError: Less than ten updates would be left for each.
     """
-    swept = 0 if reading.record is None else reading.record.updates
     steps = int((share * total_steps - swept) / 2)
     if steps < LEAST:
         least = math.ceil((LEAST * 2 + swept) / share)

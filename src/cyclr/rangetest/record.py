@@ -50,7 +50,7 @@ class Series(NamedTuple):
     values: tuple[float, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RangeRecord:
     """One sweep: the rate used by each update and the loss measured just before it.
 
@@ -95,6 +95,14 @@ class RangeRecord:
             _MOMENTUM.check("RangeRecord.optimizer.momentum", self.optimizer.get("momentum"))
         except SpecError as error:
             raise RecordError(str(error)) from error
+
+    def __repr__(self) -> str:
+        """Say what there is, without its hundreds of numbers."""
+        rates = f"{self.lr[0]:.3g} to {self.lr[-1]:.3g}" if self.lr else "no updates"
+        parts = [f"{self.outcome.value}", f"{self.updates} updates", f"lr {rates}"]
+        parts += [f"{name} at {len(s.steps)} steps" for name, s in self.metrics.items()]
+        parts += [f"{len(self.sweeps)} sweeps"] if self.repeats else []
+        return f"<RangeRecord: {', '.join(parts)}>"
 
     def __len__(self) -> int:
         """How many updates the sweep made, without its way back."""
