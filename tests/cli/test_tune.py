@@ -18,7 +18,7 @@ from cyclr.cli.app import app
 from cyclr.errors import InputError
 from tuning.tasks import write_source
 
-QUICK = ("--budget", "600", "--weight-decay", "1e-2", "--momentum", ".95")
+QUICK = ("--budget", "1100", "--weight-decay", "1e-2", "--momentum", ".95")
 
 
 @pytest.fixture
@@ -73,8 +73,8 @@ def test_the_same_command_goes_on(here: Path) -> None:
     again = _tune(*QUICK, "--out", "tuned", "--json")
     assert json.loads(again.stdout) == json.loads(first.stdout)
     assert again.stderr.count(" (read)") == len(json.loads(first.stdout)["trials"])
-    with pytest.raises(InputError, match="holds a tune with budget '600', and this one has '700'"):
-        _tune("--budget", "700", *QUICK[2:], "--out", "tuned")
+    with pytest.raises(InputError, match="a tune with budget '1100', and this one has '1200'"):
+        _tune("--budget", "1200", *QUICK[2:], "--out", "tuned")
 
 
 def test_stages_grids_and_seeds_can_be_chosen(here: Path) -> None:

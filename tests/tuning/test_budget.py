@@ -24,54 +24,61 @@ wishes = st.builds(
     decays=st.integers(0, 5),
     bisections=st.integers(0, 2),
     momenta=st.integers(0, 5),
-    rates=st.sampled_from([0, 2, 3]),
+    rates=st.sampled_from([0, 3]),
 )
 
 
 def test_a_plan_in_figures() -> None:
-    # 14 runs; 2 with a range test and 5 with a short one, at 1.1 times what they are counted as:
-    # (7800 - 1.1 * (2 + 5 * 0.65) * 100) / 14 = 515.9
-    plan = divide(7800, ALL, sweep=100, run=3900)
+    # Half is for longer runs. 11 short runs; 2 with a range test and 5 with a short one, at 1.1
+    # times what they are counted as: (10000 - 1.1 * (2 + 5 * 0.65) * 100) / 11 = 856.6
+    plan = divide(20_000, ALL, sweep=100, run=3900)
     assert plan is not None
-    assert (plan.length, plan.dropped) == (515, ())
-    assert plan.updates == pytest.approx(14 * 515 + 577.5, abs=0.6)
+    assert (plan.length, plan.longer, plan.reserve, plan.dropped) == (856, 3333, 10_000, ())
+    assert plan.updates == pytest.approx(11 * 856 + 577.5 + 3 * 3333, abs=0.6)
     assert [(line.stage, line.trials, line.updates) for line in plan.lines] == [
-        ("own settings", 1, pytest.approx(625)),
-        ("noise", 1, pytest.approx(625)),
-        ("rate", 3, 515),
-        ("momentum", 4, 515),
-        ("weight decay", 3, pytest.approx(586.5)),
-        ("bisection", 2, pytest.approx(586.5)),
+        ("own settings", 1, pytest.approx(966)),
+        ("noise", 1, pytest.approx(966)),
+        ("momentum", 4, 856),
+        ("weight decay", 3, pytest.approx(927.5)),
+        ("bisection", 2, pytest.approx(927.5)),
+        ("rate", 3, 3333),
     ]
 
 
 def test_a_run_is_never_longer_than_the_training() -> None:
     plan = divide(1e6, ALL, sweep=100, run=300)
     assert plan is not None
-    assert plan.length == 300
+    assert (plan.length, plan.longer) == (300, 300)
+
+
+def test_longer_runs_are_half_as_long_again_as_short_ones() -> None:
+    plan = divide(3000, Wishes(own=True, rates=3), sweep=100, run=3900)
+    assert plan is not None
+    assert (plan.longer, plan.length) == (500, 333)
 
 
 def test_what_a_small_budget_drops_and_in_which_order() -> None:
     # Each budget is the smallest of its kind at 50 updates a run and 60 a range test.
     seen: list[tuple[str, ...] | None] = []
-    for budget in range(1400, 400, -10):
+    for budget in range(2600, 400, -10):
         plan = divide(budget, ALL, sweep=60, run=500)
         seen.append(None if plan is None else plan.dropped)
     *found, nothing = dict.fromkeys(seen)
     assert nothing is None
     kept = [dropped for dropped in found if dropped is not None]
-    assert [len(dropped) for dropped in kept] == [0, 1, 2, 3, 4, 5, 6, 7]
-    longest = kept[-1]
-    assert longest == (
-        "the repeat that measures the noise",
+    order = (
         "the second bisection of the weight decay",
-        "another step of the rate",
         "the first bisection of the weight decay",
+        "the repeat that measures the noise",
         "one of the momenta",
         "one of the momenta",
-        "the check of the rate by a third and three times of it",
     )
-    assert all(longest[: len(dropped)] == dropped for dropped in kept)
+    rates = "the comparison of rates in longer runs"
+    with_rates = [order[:n] for n in range(6)]
+    # Without longer runs there is room for short ones again, for a while.
+    without = [(rates, *order[:n]) for n in range(6)]
+    assert kept == with_rates + [dropped for dropped in without if dropped in kept]
+    assert kept[-1] == (rates, *order)
 
 
 @given(st.integers(1, 50_000), wishes, st.integers(60, 100), st.integers(50, 20_000))

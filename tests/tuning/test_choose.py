@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from cyclr.tuning.choose import (
     better_than,
+    highest_rate,
     largest_batch,
     next_decay,
     relative_noise,
@@ -55,6 +56,13 @@ def test_the_largest_batch_wins_among_equal_losses() -> None:
     small, large = result_of(0.2, batch_size=32), result_of(0.2015, batch_size=256)
     assert largest_batch([small, large], 0.01) is large
     assert largest_batch([small, large], 0.001) is small
+
+
+def test_the_highest_rate_wins_among_equal_losses() -> None:
+    low, high, beyond = result_of(0.2, 0.1), result_of(0.2015, 0.3), result_of(0.25, 0.9)
+    assert highest_rate([beyond, low, high], 0.01) is high
+    assert highest_rate([beyond, low, high], 0.001) is low
+    assert highest_rate([result_of(math.nan)], 0.01) is None
 
 
 def test_what_there_is_stays_unless_something_is_clearly_better() -> None:

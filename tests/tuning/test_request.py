@@ -21,7 +21,7 @@ def _optimizer(make: Any) -> Any:
 
 def test_everything_has_a_default() -> None:
     found = request()
-    assert found.stages == ("rate", "momentum", "weight-decay")
+    assert found.stages == ("momentum", "weight-decay", "rate")
     assert (found.weight_decay, found.momentum) == (SHALLOW, MOMENTA)
     assert (found.epochs, found.run) == (10, 80)
     assert (found.facts.weight_decay, found.facts.momentum) == (5e-4, 0.9)
@@ -58,7 +58,7 @@ def test_warm_restarts_leave_the_momentum_alone() -> None:
 
 def test_stages_that_the_optimizer_has_nothing_for_are_left_out_in_words() -> None:
     found = request(_optimizer(lambda p: torch.optim.Adagrad(p, lr=0.1)))
-    assert found.stages == ("rate", "weight-decay")
+    assert found.stages == ("weight-decay", "rate")
     assert found.left_out == ("Adagrad has no momentum.",)
     with pytest.raises(InputError, match="there is nothing to tune: Adagrad has no momentum"):
         request(_optimizer(lambda p: torch.optim.Adagrad(p, lr=0.1)), stages=["momentum"])
@@ -66,7 +66,7 @@ def test_stages_that_the_optimizer_has_nothing_for_are_left_out_in_words() -> No
 
 def test_batch_sizes_bring_their_stage_and_hold_the_task_s_own() -> None:
     found = request(batch_size=[128, 32])
-    assert found.stages == ("batch-size", "rate", "momentum", "weight-decay")
+    assert found.stages == ("batch-size", "momentum", "weight-decay", "rate")
     assert found.batch_size == (32, 64, 128)
 
 

@@ -13,7 +13,14 @@ from cyclr.errors import CheckpointError, DataError, TrainingError
 from cyclr.experiments.pipeline import build
 from cyclr.schedules import Constant, Opposite
 from cyclr.tuning import Outcome
-from cyclr.tuning.running import make_recipe, moved, out_of_memory, prepare, run_trial
+from cyclr.tuning.running import (
+    make_recipe,
+    moved,
+    out_of_memory,
+    prepare,
+    run_trial,
+    some_of,
+)
 from tuning.tasks import small, trial_of
 
 
@@ -148,6 +155,27 @@ def test_a_range_test_that_reads_far_less_than_the_reference_brings_the_rate_dow
     assert result.max_lr == pytest.approx(result.read[1])
     assert result.record is not None
     assert result.record.lr[0] == pytest.approx(0.05)
+
+
+def test_a_trial_may_have_some_of_the_examples_only() -> None:
+    task = small()
+    assert len(prepare(task, trial_of(batch_size=16)).batches) == len(task.train[0]) // 16
+    some = prepare(task, trial_of(batch_size=16, examples=100))
+    assert len(some.batches) == 6
+    again = prepare(task, trial_of(batch_size=16, examples=100))
+    first, second = next(iter(some.batches)), next(iter(again.batches))
+    assert torch.equal(first[0], second[0])
+    whole = [tuple(row.flatten().tolist()) for row in task.train[0]]
+    assert all(tuple(row.flatten().tolist()) in whole for row in some_of(task.train, 5, 0)[0])
+    result = run_trial(task, trial_of(updates=20, examples=128))
+    assert result.outcome is Outcome.COMPLETED
+
+
+def test_some_of_a_data_set_are_drawn_without_replacement_and_by_the_seed() -> None:
+    drawn = [some_of(list(range(50)), 20, seed) for seed in (0, 0, 1)]
+    indices = [sorted(subset[k] for k in range(20)) for subset in drawn]
+    assert indices[0] == indices[1] != indices[2]
+    assert len(set(indices[0])) == 20
 
 
 def test_a_training_that_diverges_is_a_result() -> None:

@@ -27,6 +27,7 @@ trials = st.builds(
     bounds=st.one_of(st.none(), st.tuples(rates, rates)),
     reference=st.one_of(st.none(), rates),
     start=st.one_of(st.none(), st.text(max_size=5)),
+    examples=st.one_of(st.none(), st.integers(1, 10**6)),
 )
 
 
@@ -52,6 +53,7 @@ def test_the_key_changes_with_whatever_matters() -> None:
         {"bounds": (0.01, 0.1), "reference": 0.1},
         {"bounds": (0.01, 0.1), "reference": 0.2},
         {"start": "model.safetensors"},
+        {"examples": 64},
     ]
     assert len({trial_of(**change).key for change in changes}) == len(changes)
 

@@ -19,7 +19,7 @@ from cyclr.experiments.pipeline import build, build_for, train
 from cyclr.tuning import TrialResult, Tuning, plan_only, tune
 from tuning.tasks import small, write_source
 
-QUICK: dict[str, Any] = {"budget": 700, "weight_decay": [1e-2, 1e-4], "momentum": [0.95]}
+QUICK: dict[str, Any] = {"budget": 1200, "weight_decay": [1e-2, 1e-4], "momentum": [0.95]}
 
 
 def _essence(tuning: Tuning) -> Any:
@@ -36,8 +36,8 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Tuning:
 def test_the_budget_is_kept_and_the_cost_is_told(once: Tuning) -> None:
     made = sum(result.sweep_updates + result.updates for result in once.trials)
     assert once.updates == made + 12
-    assert once.updates <= 700
-    assert once.plan.updates <= 700 - 12
+    assert once.updates <= 1200
+    assert once.plan.updates <= 1200 - 12
     assert once.seconds == pytest.approx(sum(result.seconds for result in once.trials))
 
 
@@ -47,8 +47,8 @@ def test_every_weight_decay_has_a_range_test_of_its_own(once: Tuning) -> None:
     for decay, result in tried.items():
         assert result.record is not None
         assert result.record.optimizer["weight_decay"] == decay
-        assert result.trial.reference == once.trials[0].max_lr
-        assert result.record.lr[0] == pytest.approx(once.trials[0].max_lr / 1000)
+        assert result.trial.reference is not None
+        assert result.record.lr[0] == pytest.approx(result.trial.reference / 1000)
 
 
 def test_the_recipe_has_the_winner_s_settings_at_full_length(once: Tuning) -> None:
@@ -155,12 +155,16 @@ def test_batch_sizes_end_in_a_recipe_with_one(tmp_path: Path) -> None:
 
 def test_trials_fork_from_a_snapshot(tmp_path: Path) -> None:
     parts = build(small(), seed=0)
-    train(parts, tune(small(), stages=["rate"], budget=400).recipe)
+    fresh = tune(small(), stages=["rate"], budget=400)
+    train(parts, fresh.recipe)
     path = tmp_path / "trained.safetensors"
     save_model(parts.model, str(path))
     forked = tune(small(), start=path, stages=["rate"], budget=400)
     assert all(r.trial.start == str(path) for r in forked.trials)
-    assert forked.trials[0].curve[0]["val_loss"] < 0.4  # it was trained already
+    first, at_first = (t.trials[0].record for t in (forked, fresh))
+    assert first is not None
+    assert at_first is not None
+    assert first.loss[0] < 0.5 * at_first.loss[0]  # it was trained already
     assert f"Every trial started from the weights in {path}." in forked.recipe.notes
 
 
@@ -219,14 +223,14 @@ def test_where_to_run_is_checked_before_anything_is(wanted: dict[str, Any], mess
 
 def test_an_interruption_keeps_what_has_finished(tmp_path: Path) -> None:
     def stop(result: TrialResult) -> None:
-        if result.stage == "rate":
+        if result.stage == "momentum":
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(Interrupted, match=r"stopped by Ctrl-C; 2 finished trials are kept in "):
+    with pytest.raises(Interrupted, match=r"stopped by Ctrl-C; 3 finished trials are kept in "):
         tune(small(), folder=tmp_path / "x", on_trial=stop, **QUICK)
     ran: list[TrialResult] = []
     gone_on = tune(small(), folder=tmp_path / "x", on_trial=ran.append, **QUICK)
-    assert len(ran) == len(gone_on.trials) - 2
+    assert len(ran) == len(gone_on.trials) - 3
     assert _essence(gone_on) == _essence(tune(small(), **QUICK))
 
 

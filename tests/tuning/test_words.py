@@ -110,17 +110,20 @@ def test_what_decided_among_equal_losses_is_said() -> None:
     assert "; its stable rate, 0.4, is the larger one." in said
 
 
-def test_a_rate_that_only_longer_runs_prefer_is_told_apart() -> None:
+def test_a_rate_is_told_with_the_runs_that_chose_it() -> None:
     slow, fast = (0.01, 0.1), (0.03, 0.3)
-    low, high = result_of(0.25, 0.1, bounds=slow), result_of(0.30, 0.3, bounds=fast)
-    longer = result_of(0.20, 0.1, updates=90, bounds=slow)
-    higher = result_of(0.18, 0.3, updates=90, bounds=fast)
-    choices = [_choice("rate", low, high), _choice("rate", longer, higher, after=1)]
-    said = paragraph(request(), longer, higher, choices, None, 0.01)
-    assert " Rate stays 0.1: the best other is 20.0% higher." in said
-    assert " In runs of 90 updates, rate 0.3 instead of 0.1: 10.0% lower." in said
-    said = paragraph(request(), longer, longer, [choices[0], _choice("rate", longer)], None, 0.01)
+    low = result_of(0.20, 0.1, updates=90, bounds=slow, examples=240)
+    high = result_of(0.18, 0.3, updates=90, bounds=fast, examples=240)
+    said = paragraph(request(), low, high, [_choice("rate", low, high, after=1)], None, 0.01)
+    assert "a validation loss of 0.1800 after 90 updates on 240 examples against 0.2000" in said
+    assert " In runs of 90 updates on 240 examples, rate 0.3 instead of 0.1: 10.0% lower." in said
+    assert "all its epochs on 240 of the 512 examples; " in said
+    said = paragraph(request(), low, low, [_choice("rate", low)], None, 0.01)
     assert "In runs of" not in said  # nothing was compared with it
+    equal = result_of(0.201, 0.3, updates=90, bounds=fast)
+    said = paragraph(request(), low, equal, [_choice("rate", low, equal, after=1)], None, 0.01)
+    assert "0.5% higher, which may be chance; of rates that do as well the highest is taken" in said
+    assert "examples" not in said.split("In runs of")[0]
 
 
 def test_what_a_range_test_read_beside_a_given_rate_is_in_the_table() -> None:

@@ -16,12 +16,13 @@ from cyclr.errors import InputError
 LEAST = 50  # updates of a short run; below, it tells nothing of the long one
 LEAST_SHARE = 20  # … and one part in so many of the long one
 BISECTIONS = 2
-RATES = 3  # one on either side, and another step beyond the better
+RATES = 3  # longer runs: at the rate that was read, and at three and nine times of it
+RESERVE = 0.5  # of the budget, for longer runs at several rates
+LONGER = 1.5  # times the length of short runs from which on a longer one says more
 SHORT_SWEEP = 0.65  # of a range test, what one costs that begins near where the rate must be
 _ALLOWANCE = 1.1  # what a range test may cost beyond what it is counted as
 _ROUNDING = 1e-6  # updates: what sums of measured costs may be off by
 _KEPT_MOMENTA = 2  # values that a small budget keeps
-_SIDES = 2  # rates that are compared with the one that was read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Wishes:
         decays: How many weight decays of the grid.
         bisections: How many more after that.
         momenta: How many momenta.
-        rates: How many other rates.
+        rates: How many longer runs, to compare rates.
     """
 
     own: bool = False
@@ -50,7 +51,7 @@ class Wishes:
     def runs(self) -> int:
         """How many short runs that makes."""
         own = self.own + self.noise + self.decays + self.bisections + self.momenta
-        return own + len(self.batch_sizes) + self.rates
+        return own + len(self.batch_sizes)
 
     @property
     def sweeps(self) -> float:
@@ -86,6 +87,8 @@ class Plan:
     Attributes:
         budget: In updates.
         length: Updates of a short run.
+        reserve: Updates that are kept for longer runs.
+        longer: Updates of a longer run.
         sweep: Updates that a range test is counted as.
         wishes: What is left of what was wished for.
         dropped: What is not, in words.
@@ -94,6 +97,8 @@ class Plan:
 
     budget: int
     length: int
+    reserve: float = 0.0
+    longer: int = 0
     sweep: int
     wishes: Wishes
     dropped: tuple[str, ...] = ()
@@ -110,10 +115,10 @@ class Plan:
             Line(stage="own settings", trials=int(w.own), updates=each),
             Line(stage="noise", trials=int(w.noise), updates=each),
             Line(stage="batch size", trials=sizes, updates=per_size),
-            Line(stage="rate", trials=w.rates, updates=plain),
             Line(stage="momentum", trials=w.momenta, updates=plain),
             Line(stage="weight decay", trials=w.decays, updates=decay),
             Line(stage="bisection", trials=w.bisections, updates=decay),
+            Line(stage="rate", trials=w.rates, updates=float(self.longer)),
         ]
         return tuple(line for line in found if line.trials)
 
@@ -132,6 +137,7 @@ class Plan:
         return {
             "budget": self.budget,
             "length": self.length,
+            "longer": self.longer,
             "sweep": self.sweep,
             "updates": self.updates,
             "seconds_per_update": self.seconds_per_update,
@@ -167,12 +173,14 @@ def least_length(run: int) -> int:
 def divide(
     budget: float, wishes: Wishes, *, sweep: int, run: int, at_most: int | None = None
 ) -> Plan | None:
-    """Divide a budget among short runs of equal length; drop what it has no room for.
+    """Divide a budget among short runs of equal length, and longer ones that compare rates.
 
-    The length is what is left after the range tests over the number of runs, at most the whole
-    training. Where it would be less than 50 updates or a twentieth of the training, wishes are
-    dropped in this order: the repeat that measures the noise, the second bisection, the further
-    step of the rate, the first bisection, momenta down to two, and the check of the rate.
+    Half of the budget is for the longer runs, which are at most the whole training. What is
+    left of the rest after the range tests, over the number of short runs, is their length: at most
+    the whole training, and no more than the longer ones are one and a half times as long as. Where
+    it would be less than 50 updates or a twentieth of the training, wishes are dropped in this
+    order: the second bisection, the first one, the repeat that measures the noise, momenta down to
+    two. If that is not enough, there are no longer runs, and the others have all of the budget.
 
     Args:
         budget: In updates, > 0.
@@ -185,27 +193,49 @@ def divide(
     Returns:
         The plan; None if not even what is never dropped fits.
     """
-    least = least_length(run)
-    dropped: list[str] = []
-    top = run if at_most is None else at_most
-    least = min(least, top)
-    while True:
-        length = _length(budget, wishes, sweep, top, again=at_most is not None)
-        if length >= least:
-            break
+    for rates in dict.fromkeys((wishes.rates, 0)):
+        reserve = RESERVE * budget if rates else 0.0
+        longer = min(run, int(reserve // rates)) if rates else 0
+        top = run if at_most is None else at_most
+        if rates and longer < run:
+            top = min(top, int(longer / LONGER))
+        wished = replace(wishes, rates=rates)
+        found = _drop(budget - reserve, wished, sweep, run, top, again=at_most is not None)
+        if found is not None:
+            length, kept, dropped = found
+            if wishes.rates and not rates:
+                dropped = (NO_RATES, *dropped)
+            return Plan(
+                budget=int(budget),
+                length=length,
+                reserve=reserve,
+                longer=longer,
+                sweep=sweep,
+                wishes=kept,
+                dropped=dropped,
+            )
+    return None
+
+
+def _drop(
+    budget: float, wishes: Wishes, sweep: int, run: int, top: int, *, again: bool
+) -> tuple[int, Wishes, tuple[str, ...]] | None:
+    """Drop short runs until they are long enough; give their length, and what is left of them."""
+    least, dropped = min(least_length(run), top), []
+    if top < least_length(run) and not again:
+        return None
+    while (length := _length(budget, wishes, sweep, top, again=again)) < least:
         step = next((drop for drop in _DROPS if drop[0](wishes)), None)
         if step is None:
             return None
         _, words, without = step
-        dropped.append(words(wishes))
+        dropped.append(words)
         wishes = without(wishes)
-    return Plan(
-        budget=int(budget), length=length, sweep=sweep, wishes=wishes, dropped=tuple(dropped)
-    )
+    return length, wishes, tuple(dropped)
 
 
 def _length(budget: float, wishes: Wishes, sweep: int, top: int, *, again: bool) -> int:
-    """Say how long runs can be."""
+    """Say how long short runs can be."""
     left = budget - wishes.sweeps * sweep
     if not wishes.runs:
         return top
@@ -216,43 +246,35 @@ def _length(budget: float, wishes: Wishes, sweep: int, top: int, *, again: bool)
     return int((left - extra * sweep + _ROUNDING) // (wishes.runs + extra))
 
 
-_Drop = tuple[Callable[[Wishes], bool], Callable[[Wishes], str], Callable[[Wishes], Wishes]]
+_Drop = tuple[Callable[[Wishes], bool], str, Callable[[Wishes], Wishes]]
+NO_RATES = "the comparison of rates in longer runs"
 _DROPS: tuple[_Drop, ...] = (
     (
-        lambda w: w.noise,
-        lambda _: "the repeat that measures the noise",
-        lambda w: replace(w, noise=False),
-    ),
-    (
         lambda w: w.bisections > 1,
-        lambda _: "the second bisection of the weight decay",
+        "the second bisection of the weight decay",
         lambda w: replace(w, bisections=1),
     ),
     (
-        lambda w: w.rates > _SIDES,
-        lambda _: "another step of the rate",
-        lambda w: replace(w, rates=_SIDES),
-    ),
-    (
         lambda w: w.bisections > 0,
-        lambda _: "the first bisection of the weight decay",
+        "the first bisection of the weight decay",
         lambda w: replace(w, bisections=0),
     ),
     (
-        lambda w: w.momenta > _KEPT_MOMENTA,
-        lambda _: "one of the momenta",
-        lambda w: replace(w, momenta=w.momenta - 1),
+        lambda w: w.noise,
+        "the repeat that measures the noise",
+        lambda w: replace(w, noise=False),
     ),
     (
-        lambda w: w.rates > 0,
-        lambda _: "the check of the rate by a third and three times of it",
-        lambda w: replace(w, rates=0),
+        lambda w: w.momenta > _KEPT_MOMENTA,
+        "one of the momenta",
+        lambda w: replace(w, momenta=w.momenta - 1),
     ),
 )
 
 
 def smallest_budget(wishes: Wishes, *, sweep: int, run: int) -> int:
     """Give the smallest budget that :func:`divide` finds a plan for."""
+    wishes = replace(wishes, rates=0)
     for applies, _, without in _DROPS:
         while applies(wishes):
             wishes = without(wishes)

@@ -101,6 +101,17 @@ def with_largest_rate(
     return present if present in fastest else lowest(fastest)
 
 
+def highest_rate(results: Sequence[TrialResult], within: float) -> TrialResult | None:
+    """Give the result with the highest max_lr among those with the lowest loss.
+
+    Of rates that do as well, the highest regularizes most.
+
+    Reference: arXiv 1803.09820, section 4.
+    """
+    found = close(results, within)
+    return max(found, key=lambda result: result.max_lr) if found else None
+
+
 def largest_batch(results: Sequence[TrialResult], within: float) -> TrialResult | None:
     """Give the result with the largest batch among those with the lowest loss."""
     found = close(results, within)

@@ -18,7 +18,7 @@ from cyclr.tuning.trial import Momentum, Trial
 
 _T = TypeVar("_T")
 
-STAGES = ("batch-size", "rate", "momentum", "weight-decay")
+STAGES = ("batch-size", "momentum", "weight-decay", "rate")
 SHALLOW = (1e-2, 1e-3, 1e-4)
 DEEP = (1e-3, 1e-4, 1e-5, 0.0)
 MOMENTA = (0.99, 0.97, 0.95, 0.9, "cyclical")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +169,8 @@ def prepare(task: Task, trial: Trial) -> Parts:
     Raises:
         CheckpointError: The weights to start from do not fit the model.
     """
+    if trial.examples is not None:
+        task = replace(task, train=some_of(task.train, trial.examples, trial.seed))
     parts = build(task, seed=trial.seed, batch_size=trial.batch_size)
     if parts.validation is None:
         raise DataError(f"task {task.name!r} has no validation data to judge trials by")
@@ -183,6 +185,22 @@ def prepare(task: Task, trial: Trial) -> Parts:
         if momentum is not None:
             set_value(group, "betas" if "betas" in group else "momentum", momentum)
     return parts
+
+
+def some_of(data: Any, count: int, seed: int) -> Any:
+    """Draw some of a task's training examples, without replacement.
+
+    Args:
+        data: ``(inputs, targets)`` tensors, or a map-style data set.
+        count: How many, at most all.
+        seed: Of the draw.
+    """
+    pairs = isinstance(data, tuple)
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(data[0]) if pairs else len(data), generator=generator)[:count]
+    if pairs:
+        return tuple(tensor[chosen] for tensor in data)
+    return torch.utils.data.Subset(data, chosen.tolist())
 
 
 def during_sweep(momentum: Momentum, own: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""The stages, one after the other: batch size, rate, momentum, weight decay, a longer check."""
+"""The stages, one after the other: batch size, momentum, weight decay, and longer runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from cyclr.errors import TrainingError
-from cyclr.tuning.budget import Plan, Wishes, divide
+from cyclr.tuning.budget import NO_RATES, Plan, Wishes, divide
 from cyclr.tuning.choose import (
     Choice,
     better_than,
@@ -20,7 +20,8 @@ from cyclr.tuning.choose import (
     with_largest_rate,
 )
 from cyclr.tuning.desk import Desk, Entry
-from cyclr.tuning.reach import scaled, stable_rate, with_momentum
+from cyclr.tuning.longer import LongerRuns
+from cyclr.tuning.reach import stable_rate, with_momentum
 from cyclr.tuning.request import Request
 from cyclr.tuning.trial import Outcome, TrialResult
 
@@ -33,8 +34,6 @@ OWN, NOISE, BATCH, DECAY, BISECTION, MOMENTUM, RATE = (
     "momentum",
     "rate",
 )
-_FACTORS = (1 / 3, 3.0)  # of the rate that was read, to compare it with
-_LONGER = 1.5  # times the length from which on a longer check is worth doing all of it anew
 
 
 class Stages:
@@ -48,6 +47,7 @@ class Stages:
             does not fit in memory.
 
     Attributes:
+        base: The present settings, as the next trials have them.
         own: The last run of the task's own settings.
         caveats: Of the range test that the present rate comes from.
         noise: Measured relative noise; None if it was not.
@@ -60,12 +60,12 @@ class Stages:
         self, request: Request, desk: Desk, plan: Plan, costs: Mapping[int, float]
     ) -> None:
         self._request, self._desk, self._plan, self._costs = request, desk, plan, costs
-        self._wishes = plan.wishes
-        self._base = request.trial(updates=plan.length, sweep_steps=plan.sweep)
-        self._waiting: list[Entry] = [(OWN, self._base)]
+        self._wishes, self._reserve = plan.wishes, plan.reserve
+        self.base = request.trial(updates=plan.length, sweep_steps=plan.sweep)
+        self._waiting: list[Entry] = [(OWN, self.base)]
         if plan.wishes.noise:
             other = (request.seed + 1) % 2**32
-            self._waiting.append((NOISE, replace(self._base, seed=other)))
+            self._waiting.append((NOISE, replace(self.base, seed=other)))
         self._present: TrialResult | None = None
         self._swept: TrialResult | None = None  # the settings whose range test the rates go by
         self.own: TrialResult | None = None
@@ -83,14 +83,14 @@ class Stages:
         """
         steps = {
             "batch-size": self._batch_sizes,
-            "rate": self._rates,
             "momentum": self._momenta,
             "weight-decay": self._decays,
         }
         for stage in self._request.stages:
-            steps[stage]()
-        self._check()
-        present = self._now()
+            if stage in steps:
+                steps[stage]()
+        LongerRuns(self, rates="rate" in self._request.stages).run()
+        present = self.now()
         if not math.isfinite(present.val_loss):
             first = self._desk.results[0]
             raise TrainingError(
@@ -106,17 +106,17 @@ class Stages:
         length = winner.trial.updates * self._costs[winner.trial.batch_size]
         return self.own if abs(self.own.trial.updates - length) <= 1 else None
 
-    def _now(self) -> TrialResult:
+    def now(self) -> TrialResult:
         """Give the best settings so far, and what came of them."""
         if self._present is None:
-            self._compare(OWN, [])
+            self.compare(OWN, [])
         assert self._present is not None
         return self._present
 
-    def _compare(self, stage: str, changes: Sequence[Mapping[str, Any]]) -> list[TrialResult]:
+    def compare(self, stage: str, changes: Sequence[Mapping[str, Any]]) -> list[TrialResult]:
         """Run the present settings, if they have not been at this length, and changes of them."""
-        changed = [replace(self._base, **change) for change in changes]
-        first = [*self._waiting, (stage, self._base)]
+        changed = [replace(self.base, **change) for change in changes]
+        first = [*self._waiting, (stage, self.base)]
         results = self._desk.run([*first, *((stage, trial) for trial in changed)])
         if self._waiting:
             self.own, self._waiting = results[0], []
@@ -128,61 +128,98 @@ class Stages:
 
     def _stand(self, result: TrialResult) -> None:
         """Go on from some settings."""
-        self._present, self._base = result, result.trial
+        self._present, self.base = result, result.trial
         if result.trial.bounds is None:
             self._swept, self.caveats = result, result.caveats
 
-    def _take(self, stage: str, results: Sequence[TrialResult], winner: TrialResult | None) -> None:
+    def take(self, stage: str, results: Sequence[TrialResult], winner: TrialResult | None) -> None:
         """Go on from a winner, or from the first of the results if there is none."""
         before, after = results[0], winner or results[0]
         self.choices.append(Choice(stage=stage, before=before, after=after, tried=tuple(results)))
         self._stand(after)
 
-    @property
-    def _left(self) -> float:
-        """What is left of the budget, in updates at the present batch size."""
-        left = self._plan.budget - self._desk.spent
-        return left / self._costs[self._base.batch_size]
+    def lengthen(self, present: TrialResult, share: float) -> None:
+        """Go on with all the epochs of a share of the data, at the rate that some settings had.
+
+        Args:
+            present: The settings.
+            share: Of the training examples, in (0, 1].
+        """
+        facts, trial = self._request.facts, present.trial
+        sizes = [trial.batch_size, facts.batch_size]
+        examples = max(*sizes, int(share * facts.examples))
+        updates = max(3, int(share * self.whole))
+        if updates < self.whole:
+            self.base = replace(
+                trial, updates=updates, examples=examples, bounds=present.bounds, reference=None
+            )
+        elif updates != trial.updates:
+            self.base = replace(trial, updates=updates, bounds=present.bounds, reference=None)
+
+    def has(self, change: Mapping[str, Any]) -> bool:
+        """See whether a change of the present settings has been run."""
+        key = replace(self.base, **change).key
+        return any(result.trial.key == key for result in self._desk.results)
+
+    def cost_of(self, batch_size: int) -> float:
+        """Give the cost of an update at a batch size, in updates at the task's own."""
+        return self._costs[batch_size]
 
     @property
-    def _whole(self) -> int:
+    def left(self) -> float:
+        """What is left of the budget, in updates at the present batch size."""
+        left = self._plan.budget - self._desk.spent
+        return left / self._costs[self.base.batch_size]
+
+    @property
+    def whole(self) -> int:
         """Updates of the training the recipe is for, at the present batch size."""
-        return max(1, round(self._request.run / self._costs[self._base.batch_size]))
+        return max(1, round(self._request.run / self._costs[self.base.batch_size]))
 
     def _room(self, **done: Any) -> bool:
         """See what there is still room for, once a part of the plan is done."""
-        self._wishes = replace(self._wishes, own=False, noise=False, **done)
+        self._wishes = replace(self._wishes, own=False, noise=False, rates=0, **done)
         if not self._wishes.runs:
             return False
-        plan = divide(
-            self._left,
-            self._wishes,
-            sweep=max(self._plan.sweep, self._desk.mean_sweep),
-            run=self._whole,
-            at_most=self._base.updates,
-        )
+        plan = self._divided(self._reserve)
+        lost: tuple[str, ...] = ()
+        if plan is None and self._reserve:
+            plan, lost = self._divided(0.0), (NO_RATES,)
         if plan is None:
             self.remarks.append(
-                f"The budget was spent before everything planned was run: {self._left:,.0f} "
+                f"The budget was spent before everything planned was run: {self.left:,.0f} "
                 f"updates were left for {self._wishes.runs} more runs."
             )
             self._wishes = Wishes()
             return False
+        if lost:
+            self._reserve = 0.0
         self.remarks += [
             f"Range tests took more than planned, so there was no room for {what}."
-            for what in plan.dropped
+            for what in (*lost, *plan.dropped)
         ]
         self._wishes = plan.wishes
-        if plan.length != self._base.updates:
-            self._base = replace(self._base, updates=plan.length)
+        if plan.length != self.base.updates:
+            self.base = replace(self.base, updates=plan.length)
         return True
+
+    def _divided(self, reserve: float) -> Plan | None:
+        """Divide what is left among short runs, but for a reserve."""
+        kept = reserve / self._costs[self.base.batch_size]
+        return divide(
+            max(1.0, self.left - kept),
+            self._wishes,
+            sweep=max(self._plan.sweep, self._desk.mean_sweep),
+            run=self.whole,
+            at_most=self.base.updates,
+        )
 
     def _batch_sizes(self) -> None:
         """Compare batch sizes at equal time."""
-        own = self._base.batch_size
+        own = self.base.batch_size
         sizes = [size for size in self._request.batch_size if size != own]
         for size in [size for size in sizes if not math.isfinite(self._costs[size])]:
-            trial = replace(self._base, batch_size=size)
+            trial = replace(self.base, batch_size=size)
             self._desk.note(TrialResult(trial=trial, stage=BATCH, outcome=Outcome.TOO_LARGE))
             sizes.remove(size)
         lengths = [max(3, round(self._plan.length / self._costs[size])) for size in sizes]
@@ -190,17 +227,17 @@ class Stages:
             {"batch_size": size, "updates": length}
             for size, length in zip(sizes, lengths, strict=True)
         ]
-        results = self._compare(BATCH, changes)
-        self._take(BATCH, results, largest_batch(results, self.within))
+        results = self.compare(BATCH, changes)
+        self.take(BATCH, results, largest_batch(results, self.within))
         self._room(batch_sizes=())
 
     def _decays(self) -> None:
         """Compare the grid's weight decays, each with a range test of its own, and bisect."""
-        before = self._now()
+        before = self.now()
         if not self._wishes.decays or not self._room():
             return
-        grid = [v for v in self._request.weight_decay if v != self._base.weight_decay]
-        results = self._compare(DECAY, [self._with_decay(value) for value in grid])
+        grid = [v for v in self._request.weight_decay if v != self.base.weight_decay]
+        results = self.compare(DECAY, [self._with_decay(value) for value in grid])
         while self._room(decays=0) and self._wishes.bisections:
             found = self._bisect(results)
             if found is None:
@@ -209,14 +246,14 @@ class Stages:
             self._wishes = replace(self._wishes, bisections=self._wishes.bisections - 1)
         self._wishes = replace(self._wishes, bisections=0)
         stable = self._stable(before)
-        self._take(DECAY, results, with_largest_rate(results[0], results, self.within, stable))
+        self.take(DECAY, results, with_largest_rate(results[0], results, self.within, stable))
 
     def _with_decay(self, value: float) -> dict[str, Any]:
         """Change the weight decay, at the present rate and with a range test of its own."""
-        present = self._now()
+        present = self.now()
         if present.bounds is None:
             return {"weight_decay": value}
-        bounds = self._base.bounds or present.bounds
+        bounds = self.base.bounds or present.bounds
         return {"weight_decay": value, "bounds": bounds, "reference": self._stable(present)}
 
     def _stable(self, present: TrialResult) -> float | None:
@@ -229,103 +266,24 @@ class Stages:
         value = next_decay(losses, self.within)
         if value is None:
             return None
-        length = self._base.updates
+        length = self.base.updates
         change = self._with_decay(value)
         if results[0].trial.updates == length:
-            return [*results, *self._compare(BISECTION, [change])[1:]]
+            return [*results, *self.compare(BISECTION, [change])[1:]]
         # Runs have become shorter, and are compared with each other only.
-        self._base = replace(lowest(results).trial, updates=length)
-        return self._compare(BISECTION, [change])
+        self.base = replace(lowest(results).trial, updates=length)
+        return self.compare(BISECTION, [change])
 
     def _momenta(self) -> None:
         """Compare constant momenta and the cyclical one, at rates that make steps as large."""
-        present = self._now()
+        present = self.now()
         if not self._room():
             return
-        values = [value for value in self._request.momenta() if value != self._base.momentum]
+        values = [value for value in self._request.momenta() if value != self.base.momentum]
         # A small budget keeps the last ones, which the paper finds the better bets.
         values = values[-self._wishes.momenta :] if self._wishes.momenta else []
         if values:
             changes = [with_momentum(present, value, self._request.facts) for value in values]
-            results = self._compare(MOMENTUM, changes)
-            self._take(MOMENTUM, results, better_than(results[0], results[1:], self.within))
+            results = self.compare(MOMENTUM, changes)
+            self.take(MOMENTUM, results, better_than(results[0], results[1:], self.within))
         self._wishes = replace(self._wishes, momenta=0)
-
-    def _rates(self) -> None:
-        """Compare the rate that was read with a third and three times of it, and go on from there.
-
-        What comes after compares settings at a rate, so that this is the first thing to get right.
-        """
-        present = self._now()
-        if present.bounds is None:  # there is no rate that others could be made of
-            self._wishes = replace(self._wishes, rates=0)
-        if not self._wishes.rates or not self._room() or not self._wishes.rates:
-            return
-        steps = self._wishes.rates
-        results = self._compare(RATE, [scaled(present, factor) for factor in _FACTORS])
-        self._take(RATE, results, better_than(results[0], results[1:], self.within))
-        winner = self._now()
-        factor = _FACTORS[list(results[1:]).index(winner)] if winner is not results[0] else None
-        for _ in range(steps - len(_FACTORS)):
-            if factor is None:
-                break
-            again = self._compare(RATE, [scaled(winner, factor)])
-            self._take(RATE, again, better_than(winner, again[1:], self.within))
-            winner, factor = self._now(), factor if self._now() is not winner else None
-        self._wishes = replace(self._wishes, rates=0)
-
-    def _check(self) -> None:
-        """Spend what is left on runs half as long again, or longer, if it is enough for them.
-
-        The settings that were chosen, at their rate and at a third and three times of it, beside
-        the task's own settings at the rate read for them, which win if they are better after all.
-        """
-        present = self._now()
-        if present.bounds is None or not math.isfinite(present.val_loss):
-            return
-        own = self._own_rival()
-        rates = "rate" in self._request.stages
-        for changes in ([scaled(present, factor) for factor in _FACTORS] if rates else [], []):
-            longer = min(self._whole, int(self._left // (1 + len(changes) + len(own))))
-            if longer >= _LONGER * self._base.updates and (changes or own):
-                self._check_at_length(present, longer, changes, own)
-                return
-
-    def _own_rival(self) -> list[dict[str, Any]]:
-        """Give the task's own settings at the rate read for them, unless they are the present."""
-        own = self.own
-        if own is None or own.bounds is None or own.trial == self._base:
-            return []
-        trial = own.trial
-        return [
-            {
-                "weight_decay": trial.weight_decay,
-                "momentum": trial.momentum,
-                "batch_size": trial.batch_size,
-                "bounds": own.bounds,
-            }
-        ]
-
-    def _check_at_length(
-        self,
-        present: TrialResult,
-        updates: int,
-        changes: Sequence[Mapping[str, Any]],
-        own: Sequence[Mapping[str, Any]],
-    ) -> None:
-        """Run the present settings, other rates and the task's own settings, all longer."""
-        cost = self._costs[self._base.batch_size]
-        self._base = replace(present.trial, updates=updates, bounds=present.bounds, reference=None)
-        rivals = [{**change, "updates": max(3, int(updates * cost))} for change in own]
-        before = None if self.own is None else self.own.caveats
-        results = self._compare(RATE, [*changes, *rivals])
-        rates = results[: 1 + len(changes)]
-        if self.own is not None and self.own.trial == present.trial:
-            self.own = rates[0]
-        self._take(RATE, rates, better_than(rates[0], rates[1:], self.within))
-        for result in results[len(rates) :]:
-            self.own = result
-            winner = self._now()
-            self._take(OWN, [winner, result], better_than(winner, [result], self.within))
-            if self._now() is result:
-                self.caveats = before or ()

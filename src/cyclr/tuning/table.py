@@ -63,6 +63,8 @@ def _remark(result: TrialResult, winner: TrialResult | None) -> str:
         words.append("given rate")
     if result.read is not None and result.read != result.bounds:
         words.append(f"range test: {result.read[1]:.3g}")
+    if result.trial.examples is not None:
+        words.append(f"{result.trial.examples:,} examples")
     if result.stage == "noise":
         words.append(f"seed {result.trial.seed}")
     return ", ".join(words)

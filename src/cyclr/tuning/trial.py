@@ -55,6 +55,8 @@ class Trial:
             it and bounds, the trial has a range test of its own, and trains at the bounds unless
             its max_lr is less than a third of the reference; then the bounds come down as much.
         start: File of the weights to start from; None for fresh ones from the seed.
+        examples: How many of the training examples it has, ≥ batch_size, drawn from the seed; None
+            for all of them.
     """
 
     seed: int
@@ -67,10 +69,13 @@ class Trial:
     bounds: tuple[float, float] | None = None
     reference: float | None = None
     start: str | None = None
+    examples: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Write the trial as plain data."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        if self.examples is None:
+            del plain["examples"]  # earlier versions wrote, and named, trials without it
         return plain
 
     @classmethod

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from cyclr.tuning.choose import Choice, scaling
 from cyclr.tuning.request import Request
 from cyclr.tuning.table import show_decay, show_momentum
-from cyclr.tuning.trial import Momentum, TrialResult
+from cyclr.tuning.trial import Momentum, Trial, TrialResult
 
 _GAP = 0.1  # of the training loss: a validation loss within it is about as low
 
@@ -35,8 +35,9 @@ def paragraph(
     sentences = [
         against_own(own, winner, chance),
         noise_words(noise, within),
-        *(_choice(choice, chance, longer) for choice, longer in _with_lengths(choices)),
+        *(_choice(choice, chance) for choice in choices),
         fit_words(winner.curve, within),
+        share_words(winner.trial.examples, request.facts.examples),
         batch_words(request, choices),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -50,7 +51,7 @@ def notes(choices: Sequence[Choice]) -> tuple[str, ...]:
 def _note(choice: Choice) -> str:
     losses = [(_value(choice.stage, result), _loss(result)) for result in choice.tried]
     told = ", ".join(f"{loss} for {value}" for value, loss in losses)
-    length = f"validation loss after {choice.before.trial.updates:,} updates"
+    length = f"validation loss after {length_words(choice.before.trial)}"
     chosen = _value(choice.stage, choice.after)
     if choice.stage == "own settings":
         return f"Beside the task's own settings, {length}: {told}."
@@ -64,7 +65,7 @@ def against_own(own: TrialResult | None, winner: TrialResult, chance: float) -> 
         f"{momentum_words(winner.trial.momentum)}, batch size {winner.trial.batch_size} and max_lr "
         f"{winner.max_lr:.3g}"
     )
-    after = f"a validation loss of {winner.val_loss:.4f} after {winner.updates:,} updates"
+    after = f"a validation loss of {winner.val_loss:.4f} after {length_words(winner.trial)}"
     if own is not None and winner.trial.key == own.trial.key:
         return f"The task's own settings stay: {settings}, with {after}."
     if own is None:
@@ -96,27 +97,12 @@ def noise_words(noise: float | None, within: float) -> str:
     )
 
 
-def _with_lengths(choices: Sequence[Choice]) -> list[tuple[Choice, bool]]:
-    """Say of each choice of a rate whether its runs were longer than those of the one before."""
-    pairs = zip(choices, [None, *choices], strict=False)
-    return [
-        (now, then is not None and now.stage == "rate" and _longer(now, then))
-        for now, then in pairs
-    ]
-
-
-def _longer(now: Choice, then: Choice) -> bool:
-    """Compare the lengths of two choices' runs at one batch size."""
-    a, b = now.before.trial, then.after.trial
-    return a.batch_size == b.batch_size and a.updates > b.updates
-
-
-def _choice(choice: Choice, chance: float, longer: bool) -> str:
-    """Word a stage's choice against what there was before."""
+def _choice(choice: Choice, chance: float) -> str:
+    """Word a stage's choice against what there was before; of rates, in which runs it was made."""
     said = _chosen(choice, chance)
-    if not said or not longer:
+    if not said or choice.stage != "rate":
         return said
-    return f"In runs of {choice.before.trial.updates:,} updates, {said[0].lower()}{said[1:]}"
+    return f"In runs of {length_words(choice.before.trial)}, {said[0].lower()}{said[1:]}"
 
 
 def _chosen(choice: Choice, chance: float) -> str:
@@ -125,7 +111,8 @@ def _chosen(choice: Choice, chance: float) -> str:
         if after is before:
             return ""
         how = difference(before.val_loss, after.val_loss, chance)
-        return f"In runs of {after.updates:,} updates the task's own settings are better: {how}."
+        length = length_words(after.trial)
+        return f"In runs of {length} the task's own settings are better: {how}."
     others = [r for r in choice.tried if r.trial.key != after.trial.key]
     if not others:
         return ""
@@ -152,6 +139,8 @@ def _why_not_lower(choice: Choice) -> str:
         return ""
     if choice.stage == "batch size":
         return "; the larger batch counts for as good"
+    if choice.stage == "rate":
+        return "; of rates that do as well the highest is taken"
     rate = after.read[1] if after.read else after.max_lr
     return f"; its stable rate, {rate:.3g}, is the larger one"
 
@@ -177,6 +166,22 @@ def _loss(result: TrialResult) -> str:
     if math.isfinite(result.val_loss):
         return f"{result.val_loss:.4f}"
     return f"({result.outcome.sentence})"
+
+
+def length_words(trial: Trial) -> str:
+    """Word how long a trial trains, and on how much."""
+    some = "" if trial.examples is None else f" on {trial.examples:,} examples"
+    return f"{trial.updates:,} updates{some}"
+
+
+def share_words(examples: int | None, of: int) -> str:
+    """Word that the winner was trained on a part of the data only."""
+    if examples is None:
+        return ""
+    return (
+        f"That is a copy of the training in small, all its epochs on {examples:,} of the {of:,} "
+        "examples; with all of them losses are lower, and there is less overfitting."
+    )
 
 
 def momentum_words(value: Momentum) -> str:
