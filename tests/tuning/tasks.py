@@ -173,9 +173,9 @@ def desk_of(formula: Formula, costs: dict[int, float] | None = None) -> Desk:
     return Desk(fan, TuneStore(None), costs or {64: 1.0}, lambda _: None, lambda _: None)
 
 
-def plan_of(budget: int, **changes: Any) -> Plan:
-    """Make a plan of 100-update runs."""
-    return Plan(budget=budget, length=100, sweep=60, **changes)
+def plan_of(budget: int, length: int = 100, **changes: Any) -> Plan:
+    """Make a plan of runs of one length."""
+    return Plan(budget=budget, length=length, sweep=60, **changes)
 
 
 def trial_of(**changes: Any) -> Trial:
@@ -189,11 +189,12 @@ def result_of(
 ) -> TrialResult:
     """Make a finished trial's result; ``read`` is the max_lr of its range test, if it had one."""
     good = math.isfinite(loss)
+    trial = trial_of(**changes)
     return TrialResult(
-        trial=trial_of(**changes),
+        trial=trial,
         outcome=Outcome.COMPLETED if good else Outcome.DIVERGED,
         bounds=(max_lr / 10, max_lr),
         read=None if read is None else (read / 10, read),
         curve=({"step": 60, "loss": loss, "val_loss": loss},) if good else (),
-        updates=60,
+        updates=trial.updates,
     )

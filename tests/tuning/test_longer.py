@@ -9,7 +9,7 @@ from cyclr.tuning import Trial
 from cyclr.tuning.budget import Wishes
 from cyclr.tuning.request import CYCLE
 from cyclr.tuning.stages import Stages
-from tuning.tasks import Formula
+from tuning.tasks import Formula, facts
 from tuning.test_stages import stages_on
 
 RATE_ALONE = Wishes(own=True, rates=3)
@@ -145,3 +145,67 @@ def test_runs_are_never_longer_than_the_training_nor_run_twice() -> None:
     assert max(trial.updates for trial in formula.ran) == 1000
     keys = [trial.key for trial in formula.ran]
     assert len(keys) == len(set(keys))
+
+
+def test_where_all_longer_runs_diverge_the_short_ones_count() -> None:
+    _, stages = _alone(lambda trial, _: 1.0 if trial.updates <= 100 else math.nan)
+    winner = stages.run()
+    assert (winner.trial.updates, winner.max_lr) == (100, pytest.approx(0.1))
+    assert stages.remarks == [
+        "Not one of the longer runs trained to its end; the settings are those of the short ones."
+    ]
+    assert stages.beside(winner) is winner
+
+
+def test_a_lower_rate_is_looked_for_where_longer_runs_diverge() -> None:
+    _, stages = _alone(lambda t, max_lr: 1.0 if t.updates <= 100 or max_lr < 0.02 else math.nan)
+    assert stages.run().max_lr == pytest.approx(0.1 / 9)
+
+
+@pytest.mark.parametrize("names", [("rate",), ("momentum", "rate")])
+def test_a_rate_at_which_nothing_trains_comes_down_at_once(names: tuple[str, ...]) -> None:
+    formula = Formula(lambda _, max_lr: 1.0 if max_lr < 0.05 else math.nan)
+    stages = stages_on(formula, 6000, stages=names, momentum=(0.9,), wishes=RATE_ALONE)
+    assert stages.run().max_lr == pytest.approx(0.1 / 3)
+    assert stages.choices[0].stage == "rate"
+    # The task's own settings at the rate read for them have had their run.
+    assert [t.updates for t in formula.ran if t.bounds is None] == [100]
+
+
+def test_settings_that_diverge_in_longer_runs_lose_to_the_own_ones() -> None:
+    def loss(trial: Trial, _: float) -> float:
+        if trial.momentum == CYCLE:
+            return 1.0
+        return 0.5 if trial.updates <= 100 else math.nan
+
+    stages = stages_on(Formula(loss), 6000, stages=("momentum",), momentum=(0.9,))
+    assert stages.run().trial.momentum == CYCLE
+    assert stages.choices[-1].stage == "own settings"
+
+
+def test_no_room_for_rates_is_said() -> None:
+    _, stages = _alone(_valley(1.0), budget=560)
+    assert stages.run().max_lr == pytest.approx(0.1)
+    assert stages.remarks == ["There was no room to compare rates in longer runs."]
+
+
+def test_own_settings_that_have_had_a_whole_training_are_not_trained_again() -> None:
+    def loss(trial: Trial, _: float) -> float:
+        return {5e-4: 1.0, 1e-3: 0.9}.get(trial.weight_decay or 0.0, 1.5)
+
+    formula = Formula(loss)
+    wishes = Wishes(own=True, decays=3, rates=4)
+    stages = stages_on(formula, 30_000, length=1000, stages=("weight-decay", "rate"), wishes=wishes)
+    assert stages.run().trial.weight_decay == 1e-3
+    own = [trial for trial in formula.ran if trial.weight_decay == 5e-4]
+    assert [(trial.updates, trial.bounds) for trial in own] == [(1000, None)]
+
+
+def test_batches_too_large_for_a_copy_in_small_are_cut_short() -> None:
+    formula = Formula(_valley(0.3))
+    stages = stages_on(
+        formula, 1300, stages=("rate",), wishes=RATE_ALONE, facts=facts(examples=64), epochs=1000
+    )
+    stages.run()
+    longer = {(trial.updates, trial.examples) for trial in formula.ran if trial.updates > 100}
+    assert longer == {(380, None)}

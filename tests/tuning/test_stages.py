@@ -61,8 +61,9 @@ def _bowl(decay: float, momentum: float, rate: float) -> Any:
 def stages_on(formula: Formula, budget: int = 10_000, **changes: Any) -> Stages:
     costs = changes.pop("costs", {64: 1.0})
     wishes = changes.pop("wishes", EVERYTHING)
+    length = changes.pop("length", 100)
     request = _request(**changes)
-    return Stages(request, desk_of(formula, costs), plan_of(budget, wishes=wishes), costs)
+    return Stages(request, desk_of(formula, costs), plan_of(budget, length, wishes=wishes), costs)
 
 
 def test_the_best_of_every_stage_is_taken_on_to_the_next() -> None:

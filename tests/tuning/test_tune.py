@@ -171,7 +171,7 @@ def test_trials_fork_from_a_snapshot(tmp_path: Path) -> None:
 def test_an_optimizer_without_momentum_leaves_the_stage_out() -> None:
     task = small(optimizer=lambda p: torch.optim.Adagrad(p, lr=0.1))
     found = tune(task, budget=500, weight_decay=[1e-3])
-    assert found.remarks == ("Adagrad has no momentum.",)
+    assert found.remarks[0] == "Adagrad has no momentum."
     assert all(r.stage != "momentum" for r in found.trials)
     assert found.recipe.momentum is None
 

@@ -14,6 +14,7 @@ import typer
 from cyclr.cli.options import print_json, print_pairs, reading_pairs, say
 from cyclr.errors import CyclrError, InputError
 from cyclr.rangetest import RangeRecord
+from cyclr.rangetest.record import rises
 from cyclr.schedules import LinearSweep
 
 
@@ -101,7 +102,8 @@ def show_record(
     if metric is not None:
         series = record.metrics[metric]
         lr, values = lr[list(series.steps)], np.asarray(series.values)
-    shown = _below_ceiling(values).tolist()
+    rising = metric is not None and rises(metric)
+    shown = (-_below_ceiling(-values) if rising else _below_ceiling(values)).tolist()
     kind = "lr, linear" if isinstance(record.sweep, LinearSweep) else "lr, log"
     marks = [] if reading is None else [_place(lr, reading.base_lr), _place(lr, reading.max_lr)]
     ends = (f"{lr[0]:.3g}", f"{lr[-1]:.3g} ({kind})")

@@ -155,7 +155,7 @@ class RangeRecord:
                 f"{remedy}"
             )
         series = self.metrics[metric]
-        sign = -1.0 if metric.endswith(_RISING) else 1.0
+        sign = -1.0 if rises(metric) else 1.0
         steps = tuple(range(len(series.steps)))
         return replace(
             self,
@@ -254,6 +254,11 @@ class RangeRecord:
             raise RecordError(f"{path} is not a range test's record: {error}") from error
         except InputError as error:
             raise RecordError(str(error)) from error
+
+
+def rises(metric: str) -> bool:
+    """Say whether a metric rises when things get better, from its name."""
+    return metric.endswith(_RISING)
 
 
 def _pack(leg: Leg) -> dict[str, Any]:

@@ -247,7 +247,7 @@ def _length(budget: float, wishes: Wishes, sweep: int, top: int, *, again: bool)
 
 
 _Drop = tuple[Callable[[Wishes], bool], str, Callable[[Wishes], Wishes]]
-NO_RATES = "the comparison of rates in longer runs"
+NO_RATES = "a reserve for comparing rates in longer runs"
 _DROPS: tuple[_Drop, ...] = (
     (
         lambda w: w.bisections > 1,

@@ -37,20 +37,26 @@ class LongerRuns:
 
     def run(self) -> None:
         """Run what there is room for, if such runs are longer enough to say more."""
-        present = self._stages.now()
+        stages, present, own = self._stages, self._stages.now(), self._stages.own
         if present.bounds is None or not math.isfinite(present.val_loss):
             return
         rival = self._rival()
-        others = len(rival)
-        for runs in (1 + others + _RATES, 1 + others) if self._rates else (1 + others,):
-            rates = runs > 1 + others
-            if self._long_enough(runs, rates) and (rates or others):
-                winner = self._settings(present, rival)
-                if rates:
-                    self._climb(winner)
-                return
+        settings = 1 if rival is None else 2
+        with_rates = self._rates and self._long_enough(settings + _RATES, rates=True)
+        if with_rates or (rival is not None and self._long_enough(settings, rates=False)):
+            winner = self._settings(present, rival, with_rates)
+            if with_rates:
+                self._climb(winner)
+        if not math.isfinite(stages.now().val_loss):
+            stages.go_back(present, own)
+            stages.remarks.append(
+                "Not one of the longer runs trained to its end; the settings are those of the "
+                "short ones."
+            )
+        if self._rates and not with_rates:
+            stages.remarks.append("There was no room to compare rates in longer runs.")
 
-    def _long_enough(self, runs: int, rates: bool) -> bool:
+    def _long_enough(self, runs: int, *, rates: bool) -> bool:
         """See how long so many runs can be, and whether that is worth it."""
         stages = self._stages
         self._share = min(1.0, stages.left / runs / stages.whole)
@@ -59,51 +65,45 @@ class LongerRuns:
             return rates or longer > short
         return longer >= LONGER * short
 
-    def _rival(self) -> list[dict[str, Any]]:
-        """Give the task's own settings at the rate read for them, unless they are the present."""
-        own = self._stages.own
-        if own is None or own.bounds is None or own.trial == self._stages.base:
-            return []
-        trial = own.trial
-        return [
-            {
-                "weight_decay": trial.weight_decay,
-                "momentum": trial.momentum,
-                "batch_size": trial.batch_size,
-                "bounds": own.bounds,
-            }
-        ]
+    def _rival(self) -> TrialResult | None:
+        """Give the task's own settings, if they are not the present ones and trained to the end."""
+        own, present = self._stages.own, self._stages.now()
+        if own is None or own.bounds is None or not math.isfinite(own.val_loss):
+            return None
+        return None if _settings_of(own) == _settings_of(present) else own
 
-    def _settings(self, present: TrialResult, rival: list[dict[str, Any]]) -> TrialResult:
+    def _settings(
+        self, present: TrialResult, rival: TrialResult | None, rates: bool
+    ) -> TrialResult:
         """Run the present settings at this length, and the task's own, which win if lower."""
         stages, own = self._stages, self._stages.own
-        cost = stages.cost_of(stages.base.batch_size)
         stages.lengthen(present, self._share)
-        if not rival:
+        if rival is None:
             # Higher rates along with it, so that several jobs have something to do.
-            result = stages.compare(RATE, _upward(present) if self._rates else [])[0]
-            if own is not None and own.trial == present.trial:
+            result = stages.compare(RATE, _upward(present) if rates else [])[0]
+            if own is not None and _settings_of(own) == _settings_of(present):
                 stages.own = result
             return result
-        length = max(3, int(stages.base.updates * cost))
-        results = stages.compare(OWN, [{**change, "updates": length} for change in rival])
+        results = stages.compare(OWN, [stages.longer_own(rival, self._share)])
         stages.own = results[1]
         # A larger batch counts for as good where it is no worse than chance makes it.
         same = results[0].trial.batch_size == results[1].trial.batch_size
         within = 0.0 if same else stages.within
         stages.take(OWN, results, better_than(results[0], results[1:], within))
-        if own is not None and stages.now() is results[1]:
-            stages.caveats = own.caveats
+        if stages.now() is results[1]:
+            stages.caveats = rival.caveats
         return stages.now()
 
     def _climb(self, start: TrialResult) -> None:
         """Compare with three and nine times the rate, and go on from an end that is the best."""
         tried = [start]
-        for _ in range(_RATES):
-            self._another(tried, _FACTOR)
+        if self._stages.left >= _RATES * start.trial.updates:
+            tried += self._stages.compare(RATE, _upward(start))[1:]
+        while len(tried) <= _RATES and self._another(tried, _FACTOR):
+            pass
         for factor in (_FACTOR, 1 / _FACTOR):
             # Beyond the highest rate while that is the best, or else below the lowest.
-            while lowest(tried) is _end(tried, factor) and self._another(tried, factor):
+            while _leads(tried, factor) and self._another(tried, factor):
                 pass
         self._stages.take(RATE, tried, highest_rate(tried, self._stages.within))
 
@@ -115,6 +115,11 @@ class LongerRuns:
             return False
         tried.append(stages.compare(RATE, [change])[1])
         return True
+
+
+def _settings_of(result: TrialResult) -> tuple[Any, ...]:
+    trial = result.trial
+    return trial.weight_decay, trial.momentum, trial.batch_size, result.bounds
 
 
 def _upward(present: TrialResult) -> list[dict[str, Any]]:
@@ -129,3 +134,10 @@ def _upward(present: TrialResult) -> list[dict[str, Any]]:
 def _end(tried: list[TrialResult], factor: float) -> TrialResult:
     """Give the result with the highest rate, or for a factor below one with the lowest."""
     return (max if factor > 1 else min)(tried, key=lambda result: result.max_lr)
+
+
+def _leads(tried: list[TrialResult], factor: float) -> bool:
+    """See whether an end is the best so far; where all diverged, only a lower rate can help."""
+    if not math.isfinite(lowest(tried).val_loss):
+        return factor < 1
+    return lowest(tried) is _end(tried, factor)

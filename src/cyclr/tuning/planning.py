@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -94,6 +94,13 @@ def make_plan(request: Request, speeds: Speeds) -> Plan:
     return replace(plan, seconds_per_update=speeds[own])
 
 
+def _longer_runs(stages: Sequence[str]) -> int:
+    """Count the longer runs: at each rate, and of the task's own settings if others may win."""
+    if "rate" not in stages:
+        return 0
+    return RATES + (len(stages) > 1)
+
+
 def _wishes(request: Request, speeds: Speeds) -> Wishes:
     """List everything there is to run."""
     own = request.facts.batch_size
@@ -107,5 +114,5 @@ def _wishes(request: Request, speeds: Speeds) -> Wishes:
         decays=decays,
         bisections=BISECTIONS if decays else 0,
         momenta=len(request.momenta()) if "momentum" in request.stages else 0,
-        rates=RATES if "rate" in request.stages else 0,
+        rates=_longer_runs(request.stages),
     )

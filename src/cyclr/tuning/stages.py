@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from cyclr.errors import TrainingError
-from cyclr.tuning.budget import NO_RATES, Plan, Wishes, divide
+from cyclr.tuning.budget import Plan, Wishes, divide
 from cyclr.tuning.choose import (
     Choice,
     better_than,
@@ -19,9 +19,10 @@ from cyclr.tuning.choose import (
     tolerance,
     with_largest_rate,
 )
+from cyclr.tuning.copies import examples_for, updates_for
 from cyclr.tuning.desk import Desk, Entry
 from cyclr.tuning.longer import LongerRuns
-from cyclr.tuning.reach import stable_rate, with_momentum
+from cyclr.tuning.reach import scaled, stable_rate, with_momentum
 from cyclr.tuning.request import Request
 from cyclr.tuning.trial import Outcome, TrialResult
 
@@ -34,6 +35,8 @@ OWN, NOISE, BATCH, DECAY, BISECTION, MOMENTUM, RATE = (
     "momentum",
     "rate",
 )
+_SAME = 0.02  # runs whose lengths differ by less, relatively, are as long
+_DOWN = 4  # steps of three down from a rate at which nothing trains
 
 
 class Stages:
@@ -81,15 +84,15 @@ class Stages:
         Raises:
             TrainingError: Not one trial trained to its end.
         """
-        steps = {
-            "batch-size": self._batch_sizes,
-            "momentum": self._momenta,
-            "weight-decay": self._decays,
-        }
-        for stage in self._request.stages:
-            if stage in steps:
-                steps[stage]()
-        LongerRuns(self, rates="rate" in self._request.stages).run()
+        wanted = self._request.stages
+        if "batch-size" in wanted:
+            self._batch_sizes()
+        self._lower_rate()
+        if "momentum" in wanted:
+            self._momenta()
+        if "weight-decay" in wanted:
+            self._decays()
+        LongerRuns(self, rates="rate" in wanted).run()
         present = self.now()
         if not math.isfinite(present.val_loss):
             first = self._desk.results[0]
@@ -99,12 +102,25 @@ class Stages:
             )
         return present
 
+    def _lower_rate(self) -> None:
+        """Go down by factors of three where the training at the rate that was read diverges."""
+        tried = [self.now()]
+        if "rate" not in self._request.stages or tried[0].bounds is None:
+            return
+        while not math.isfinite(tried[-1].val_loss) and len(tried) <= _DOWN:
+            if self.left < self.base.updates:
+                break
+            tried.append(self.compare(RATE, [scaled(tried[-1], 1 / 3)])[1])
+        if len(tried) > 1:
+            self.take(RATE, tried, lowest(tried))
+
     def beside(self, winner: TrialResult) -> TrialResult | None:
         """Give the run of the task's own settings that took as long as the winner's, if any."""
-        if self.own is None:
+        own = self.own
+        if own is None or own.trial.examples != winner.trial.examples:
             return None
         length = winner.trial.updates * self._costs[winner.trial.batch_size]
-        return self.own if abs(self.own.trial.updates - length) <= 1 else None
+        return own if abs(own.trial.updates - length) <= max(1, _SAME * length) else None
 
     def now(self) -> TrialResult:
         """Give the best settings so far, and what came of them."""
@@ -145,25 +161,50 @@ class Stages:
             present: The settings.
             share: Of the training examples, in (0, 1].
         """
-        facts, trial = self._request.facts, present.trial
-        sizes = [trial.batch_size, facts.batch_size]
-        examples = max(*sizes, int(share * facts.examples))
-        updates = max(3, int(share * self.whole))
-        if updates < self.whole:
-            self.base = replace(
-                trial, updates=updates, examples=examples, bounds=present.bounds, reference=None
-            )
-        elif updates != trial.updates:
-            self.base = replace(trial, updates=updates, bounds=present.bounds, reference=None)
+        trial = present.trial
+        length = self._length(trial.batch_size, share, trial.batch_size)
+        if (trial.updates, trial.examples) != (length["updates"], length["examples"]):
+            self.base = replace(trial, bounds=present.bounds, reference=None, **length)
+
+    def longer_own(self, own: TrialResult, share: float) -> dict[str, Any]:
+        """Change the present settings to the task's own, at the rate read for them, as long.
+
+        Args:
+            own: A run of theirs.
+            share: As for :meth:`lengthen`.
+        """
+        trial = own.trial
+        change = {
+            "weight_decay": trial.weight_decay,
+            "momentum": trial.momentum,
+            "batch_size": trial.batch_size,
+            "bounds": own.bounds,
+            "reference": None,
+            **self._length(trial.batch_size, share, self.base.batch_size),
+        }
+        # A run that is there already, with its range test, is not made again.
+        same = (trial.updates, trial.examples) == (change["updates"], change["examples"])
+        return {**change, "bounds": trial.bounds} if same else change
+
+    def _length(self, batch_size: int, share: float, other: int) -> dict[str, Any]:
+        """Say how long a run at a batch size is, and on how much, beside one at another size."""
+        facts, whole = self._request.facts, round(self._request.run / self._costs[batch_size])
+        largest = max(batch_size, other, facts.batch_size)
+        examples = examples_for(share, facts.examples, largest)
+        if examples is None:
+            return {"updates": max(3, int(share * whole)), "examples": None}
+        updates = updates_for(examples, facts.examples, batch_size, whole)
+        return {"updates": updates, "examples": examples}
+
+    def go_back(self, present: TrialResult, own: TrialResult | None) -> None:
+        """Go back to settings, and to a run of the task's own, from before."""
+        self._stand(present)
+        self.own = own
 
     def has(self, change: Mapping[str, Any]) -> bool:
         """See whether a change of the present settings has been run."""
         key = replace(self.base, **change).key
         return any(result.trial.key == key for result in self._desk.results)
-
-    def cost_of(self, batch_size: int) -> float:
-        """Give the cost of an update at a batch size, in updates at the task's own."""
-        return self._costs[batch_size]
 
     @property
     def left(self) -> float:
@@ -182,9 +223,9 @@ class Stages:
         if not self._wishes.runs:
             return False
         plan = self._divided(self._reserve)
-        lost: tuple[str, ...] = ()
         if plan is None and self._reserve:
-            plan, lost = self._divided(0.0), (NO_RATES,)
+            self._reserve = 0.0
+            plan = self._divided(0.0)
         if plan is None:
             self.remarks.append(
                 f"The budget was spent before everything planned was run: {self.left:,.0f} "
@@ -192,11 +233,9 @@ class Stages:
             )
             self._wishes = Wishes()
             return False
-        if lost:
-            self._reserve = 0.0
         self.remarks += [
             f"Range tests took more than planned, so there was no room for {what}."
-            for what in (*lost, *plan.dropped)
+            for what in plan.dropped
         ]
         self._wishes = plan.wishes
         if plan.length != self.base.updates:

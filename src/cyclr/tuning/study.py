@@ -89,6 +89,7 @@ class Study:
             "outcome": result.outcome.value,
             "seed": result.trial.seed,
             "policy": result.trial.policy,
+            "examples": result.trial.examples,
             "sweep_updates": result.sweep_updates,
             "updates": result.updates,
             "seconds": round(result.seconds, 3),

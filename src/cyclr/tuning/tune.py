@@ -52,10 +52,11 @@ def tune(
 ) -> Tuning:
     """Tune batch size, rate, momentum and weight decay by short runs, the disciplined way.
 
-    Every short run is a training, judged by its validation loss. The rate is read off a range test
-    and compared with a third and three times of it; momenta m are compared at equal lr / (1 − m),
-    weight decays at the rate found, beside a range test each. What is left of the budget goes into
-    a longer check. See :doc:`tuning`.
+    Every short run is a training, judged by its validation loss. The rate is read off a range
+    test; momenta m are compared at equal lr / (1 − m), weight decays at the same rate, beside a
+    range test each. Half of the budget goes into copies of the training in small, all its epochs
+    on a share of the examples: of the settings that were chosen, at their rate and at three and
+    nine times of it. See :doc:`tuning`.
 
     Args:
         task: The task, or its name.

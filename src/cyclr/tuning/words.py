@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from cyclr.tuning.choose import Choice, scaling
 from cyclr.tuning.request import Request
 from cyclr.tuning.table import show_decay, show_momentum
-from cyclr.tuning.trial import Momentum, Trial, TrialResult
+from cyclr.tuning.trial import Momentum, TrialResult
 
+_CUT = 0.9  # of the training: a run shorter than that is a short one
 _GAP = 0.1  # of the training loss: a validation loss within it is about as low
 
 
@@ -36,7 +37,7 @@ def paragraph(
         against_own(own, winner, chance),
         noise_words(noise, within),
         *(_choice(choice, chance) for choice in choices),
-        fit_words(winner.curve, within),
+        fit_words(winner.curve, within, cut=winner.updates < _CUT * request.run),
         share_words(winner.trial.examples, request.facts.examples),
         batch_words(request, choices),
     ]
@@ -51,7 +52,7 @@ def notes(choices: Sequence[Choice]) -> tuple[str, ...]:
 def _note(choice: Choice) -> str:
     losses = [(_value(choice.stage, result), _loss(result)) for result in choice.tried]
     told = ", ".join(f"{loss} for {value}" for value, loss in losses)
-    length = f"validation loss after {length_words(choice.before.trial)}"
+    length = f"validation loss after {length_words(choice.before)}"
     chosen = _value(choice.stage, choice.after)
     if choice.stage == "own settings":
         return f"Beside the task's own settings, {length}: {told}."
@@ -65,7 +66,7 @@ def against_own(own: TrialResult | None, winner: TrialResult, chance: float) -> 
         f"{momentum_words(winner.trial.momentum)}, batch size {winner.trial.batch_size} and max_lr "
         f"{winner.max_lr:.3g}"
     )
-    after = f"a validation loss of {winner.val_loss:.4f} after {length_words(winner.trial)}"
+    after = f"a validation loss of {winner.val_loss:.4f} after {length_words(winner)}"
     if own is not None and winner.trial.key == own.trial.key:
         return f"The task's own settings stay: {settings}, with {after}."
     if own is None:
@@ -102,7 +103,7 @@ def _choice(choice: Choice, chance: float) -> str:
     said = _chosen(choice, chance)
     if not said or choice.stage != "rate":
         return said
-    return f"In runs of {length_words(choice.before.trial)}, {said[0].lower()}{said[1:]}"
+    return f"In runs of {length_words(choice.before)}, {said[0].lower()}{said[1:]}"
 
 
 def _chosen(choice: Choice, chance: float) -> str:
@@ -110,8 +111,13 @@ def _chosen(choice: Choice, chance: float) -> str:
     if choice.stage == "own settings":
         if after is before:
             return ""
+        if not math.isfinite(before.val_loss):
+            return (
+                f"In runs of {length_words(after)} the chosen settings did not train to their "
+                "end, and the task's own did."
+            )
         how = difference(before.val_loss, after.val_loss, chance)
-        length = length_words(after.trial)
+        length = length_words(after)
         return f"In runs of {length} the task's own settings are better: {how}."
     others = [r for r in choice.tried if r.trial.key != after.trial.key]
     if not others:
@@ -168,10 +174,10 @@ def _loss(result: TrialResult) -> str:
     return f"({result.outcome.sentence})"
 
 
-def length_words(trial: Trial) -> str:
-    """Word how long a trial trains, and on how much."""
-    some = "" if trial.examples is None else f" on {trial.examples:,} examples"
-    return f"{trial.updates:,} updates{some}"
+def length_words(result: TrialResult) -> str:
+    """Word how long a trial trained, and on how much."""
+    examples = result.trial.examples
+    return f"{result.updates:,} updates{'' if examples is None else f' on {examples:,} examples'}"
 
 
 def share_words(examples: int | None, of: int) -> str:
@@ -180,7 +186,7 @@ def share_words(examples: int | None, of: int) -> str:
         return ""
     return (
         f"That is a copy of the training in small, all its epochs on {examples:,} of the {of:,} "
-        "examples; with all of them losses are lower, and there is less overfitting."
+        "examples; with all of them losses are usually lower, and there is less overfitting."
     )
 
 
@@ -191,7 +197,7 @@ def momentum_words(value: Momentum) -> str:
     return "the optimizer's own" if value is None else show_momentum(value)
 
 
-def fit_words(curve: Sequence[Mapping[str, float]], within: float) -> str:
+def fit_words(curve: Sequence[Mapping[str, float]], within: float, *, cut: bool = False) -> str:
     """Word the signs of under- or overfitting in a trial's losses.
 
     - The validation loss has risen from its lowest point while the training loss fell: overfitting.
@@ -201,6 +207,7 @@ def fit_words(curve: Sequence[Mapping[str, float]], within: float) -> str:
     Args:
         curve: Evaluations along a training, with ``step``, ``loss`` and ``val_loss``.
         within: The relative tolerance.
+        cut: Whether the training was shorter than the one it stands for.
 
     Reference: arXiv 1803.09820, section 3.
     """
@@ -221,7 +228,8 @@ def fit_words(curve: Sequence[Mapping[str, float]], within: float) -> str:
         if last <= train[-1] + _GAP * abs(train[-1]):
             return (
                 f"The validation loss was still falling at the end and is about as low as the "
-                f"training loss ({seen}): a sign of underfitting, as expected of a run this short; "
+                f"training loss ({seen}): a sign of underfitting"
+                f"{', as expected of a run this short' if cut else ''}; "
                 "a longer training or a larger model can use it, and less regularization may."
             )
         return (
