@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from cyclr import Recipe
 from cyclr.cli.app import app
-from cyclr.errors import InputError
+from cyclr.errors import InputError, SpecError
 from tuning.tasks import write_source
 
 QUICK = ("--budget", "1100", "--weight-decay", "1e-2", "--momentum", ".95")
@@ -68,6 +68,23 @@ def test_a_tune_and_the_training_by_its_recipe(here: Path) -> None:
     assert run["metrics"]["val_accuracy"] > 0.88
 
 
+def test_a_tune_s_folder_can_be_shown(here: Path) -> None:
+    table = _tune(*QUICK, "--out", "tuned").stdout
+    shown = _run("show", "tuned").stdout
+    assert [line for line in table.splitlines() if line in shown] == table.splitlines()
+    assert json.loads(_run("show", "tuned", "--json").stdout)["words"] in table
+    with pytest.raises(InputError, match="of which there is no picture"):
+        _run("show", "tuned", "--plot", "x.png")
+    Path("tuned/result.json").unlink()
+    with pytest.raises(InputError, match="has not finished; go on with it by cyclr tune"):
+        _run("show", "tuned")
+
+
+def test_a_stage_s_name_is_checked(here: Path) -> None:
+    with pytest.raises(SpecError, match=r"--only must be one of .*'weight-decay', 'rate'"):
+        _tune("--only", "learning-rate")
+
+
 def test_the_same_command_goes_on(here: Path) -> None:
     first = _tune(*QUICK, "--out", "tuned", "--json")
     again = _tune(*QUICK, "--out", "tuned", "--json")
@@ -108,7 +125,7 @@ def test_trials_start_from_a_run(here: Path) -> None:
         (("--weight-decay", "much"), "--weight-decay must be numbers and commas, got 'much'"),
         (("--momentum", ".9,fast"), r"--momentum must be numbers \(or cyclical\) and commas"),
         (("--batch-size", "1.5"), "--batch-size must be whole numbers and commas"),
-        (("--only", "speed"), "stages must be one of"),
+        (("--only", "speed"), "--only must be one of"),
         (("--budget", "soon"), "budget must be updates"),
         (("--budget", "10"), "budget must be at least"),
         (("--policy", "up"), "--policy must be one of"),
@@ -141,7 +158,7 @@ def test_ctrl_c_keeps_finished_trials_and_exits_with_130(here: Path) -> None:
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert re.search(
-        r"stopped by Ctrl-C; \d+ finished trials are kept in tuned; the same again", said
+        r"stopped by Ctrl-C; \d+ finished trials? kept in tuned; the same with --out tuned", said
     )
     kept = len(list((here / "tuned/trials").iterdir()))
     again = _tune(*QUICK, "--out", "tuned")

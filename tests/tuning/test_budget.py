@@ -42,7 +42,7 @@ def test_a_plan_in_figures() -> None:
         ("momentum", 4, 856),
         ("weight decay", 3, pytest.approx(927.5)),
         ("bisection", 2, pytest.approx(927.5)),
-        ("rate", 3, 3333),
+        ("longer run", 3, 3333),
     ]
 
 

@@ -119,6 +119,16 @@ def test_runs_shorter_than_the_training_have_all_its_epochs_on_a_share_of_the_ex
     }
 
 
+def test_a_rate_beyond_one_at_which_the_training_breaks_is_not_taken() -> None:
+    losses = {0.1: 0.12, 0.3: 2.3, 0.9: 0.04, 0.033333: 0.2}
+    _, stages = _alone(lambda _, max_lr: losses.get(round(max_lr, 6), 9.0))
+    assert stages.run().max_lr == pytest.approx(0.1)
+    # Nor one beyond a rate that diverges, and a loss below zero is compared as well.
+    losses = {0.1: -1.0, 0.3: math.nan, 0.9: -2.0}
+    _, stages = _alone(lambda _, max_lr: losses.get(round(max_lr, 6), -0.5))
+    assert stages.run().max_lr == pytest.approx(0.1)
+
+
 def test_rates_that_diverge_lose() -> None:
     _, stages = _alone(lambda _, max_lr: 1.0 if max_lr < 0.2 else math.nan)
     assert stages.run().max_lr == pytest.approx(0.1)

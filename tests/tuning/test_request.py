@@ -108,7 +108,7 @@ def test_budgets(budget: Any, expected: tuple[float, str]) -> None:
         ({"stages": ["speed"]}, "stages must be one of"),
         ({"stages": []}, "stages must name at least one"),
         ({"stages": "rate"}, "stages must be several names"),
-        ({"stages": ["batch-size"]}, "name them with batch_size="),
+        ({"stages": ["batch-size"]}, "name them with batch_size"),
         ({"stages": ["rate"], "batch_size": [32]}, "batch_size is given and stages leaves"),
         ({"start": "nowhere"}, "cannot start from nowhere"),
     ],

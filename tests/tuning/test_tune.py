@@ -226,7 +226,7 @@ def test_an_interruption_keeps_what_has_finished(tmp_path: Path) -> None:
         if result.stage == "momentum":
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(Interrupted, match=r"stopped by Ctrl-C; 3 finished trials are kept in "):
+    with pytest.raises(Interrupted, match=r"stopped by Ctrl-C; 3 finished trials kept in "):
         tune(small(), folder=tmp_path / "x", on_trial=stop, **QUICK)
     ran: list[TrialResult] = []
     gone_on = tune(small(), folder=tmp_path / "x", on_trial=ran.append, **QUICK)

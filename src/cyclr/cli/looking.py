@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import typer
 
+from cyclr import jsonfile
 from cyclr.cli.options import print_json, print_pairs, reading_pairs, say
 from cyclr.errors import CyclrError, InputError
 from cyclr.rangetest import RangeRecord
@@ -48,6 +49,8 @@ def look(place: str, rule: str | None = None, metric: str | None = None) -> Draw
 
 def _drawer(place: str) -> Draw | None:
     try:
+        if (Path(place) / "request.json").is_file() and (Path(place) / "trials").is_dir():
+            return show_tune
         if Path(place).is_dir():
             return show_run
         data = json.loads(Path(place).read_text(encoding="utf-8"))
@@ -70,6 +73,22 @@ def show_run(place: str, plot: str | None, *, as_json: bool) -> None:
         print_json(read_metrics(place))
         return
     typer.echo(drawn)
+
+
+def show_tune(place: str, plot: str | None, *, as_json: bool) -> None:
+    """Print what a tune tried, and what it means."""
+    if plot is not None:
+        raise InputError(f"{place} is a tune, of which there is no picture; leave out --plot")
+    path = Path(place) / "result.json"
+    if not path.is_file():
+        raise InputError(f"the tune in {place} has not finished; go on with it by cyclr tune")
+    result = jsonfile.read(path, what="a tune's result")
+    if as_json:
+        print_json(result)
+        return
+    typer.echo((path.parent / "table.md").read_text(encoding="utf-8"))
+    typer.echo("\n".join([f"{result['words']}\n", *result["remarks"]]))
+    typer.echo(f"recipe  {path.parent / 'recipe.json'}")
 
 
 def show_record(

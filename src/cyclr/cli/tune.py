@@ -10,7 +10,6 @@ import typer
 from cyclr.cli.options import (
     AsJson,
     DataDir,
-    Epochs,
     Policy,
     Seed,
     TaskName,
@@ -37,7 +36,12 @@ def tune(
             'is for), "20min".'
         ),
     ] = "2run",
-    epochs: Epochs = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs", min=1, help="Length of the training the recipe is for; the task's own."
+        ),
+    ] = None,
     policy: Policy = "one_cycle",
     weight_decay: Annotated[
         str | None,
@@ -100,6 +104,11 @@ def tune(
     The plan and its cost are printed first. Finished trials are kept, and not run again.
     """
     check_choice("--policy", policy, POLICIES)
+    from cyclr.tuning.request import STAGES
+
+    stages = None if only is None else _split(only)
+    for stage in stages or []:
+        check_choice("--only", stage, STAGES)
     wanted = {
         "budget": budget,
         "epochs": epochs,
@@ -108,7 +117,7 @@ def tune(
         "weight_decay": _decays(weight_decay),
         "momentum": _numbers("--momentum", momentum, word="cyclical"),
         "batch_size": _sizes(batch_size),
-        "stages": None if only is None else _split(only),
+        "stages": stages,
         "start": start,
     }
     from cyclr.cli.request import lasting
@@ -149,7 +158,7 @@ def _only_plan(task: Any, wanted: dict[str, Any], source: dict[str, Any], as_jso
     if as_json:
         print_json(plan.to_dict())
     else:
-        typer.echo("\n".join(plan_lines(plan)))
+        typer.echo("\n".join([*plan_lines(plan), *plan.left_out]))
 
 
 class _Watch:

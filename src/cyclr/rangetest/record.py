@@ -149,7 +149,9 @@ class RangeRecord:
         """
         if metric not in self.metrics:
             held = ", ".join(sorted(self.metrics))
-            remedy = "pick one" if held else "run the range test with validate=…"
+            remedy = (
+                "pick one" if held else "run the range test with validate (cyclr find --validate)"
+            )
             raise RecordError(
                 f"metric must be one that the record holds ({held or 'none'}), got {metric!r}; "
                 f"{remedy}"

@@ -92,6 +92,7 @@ class Plan:
         sweep: Updates that a range test is counted as.
         wishes: What is left of what was wished for.
         dropped: What is not, in words.
+        left_out: Stages that the optimizer has nothing for, in words.
         seconds_per_update: Measured; NaN if not.
     """
 
@@ -102,6 +103,7 @@ class Plan:
     sweep: int
     wishes: Wishes
     dropped: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     seconds_per_update: float = field(default=math.nan)
 
     @property
@@ -118,7 +120,7 @@ class Plan:
             Line(stage="momentum", trials=w.momenta, updates=plain),
             Line(stage="weight decay", trials=w.decays, updates=decay),
             Line(stage="bisection", trials=w.bisections, updates=decay),
-            Line(stage="rate", trials=w.rates, updates=float(self.longer)),
+            Line(stage="longer run", trials=w.rates, updates=float(self.longer)),
         ]
         return tuple(line for line in found if line.trials)
 

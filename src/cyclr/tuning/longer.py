@@ -8,6 +8,7 @@ the epochs of the training, and as large a share of its examples as there is roo
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cyclr.tuning.budget import LONGER
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from cyclr.tuning.stages import Stages
 
 _FACTOR = 3.0  # from one rate to the next
+_BREAKS = 0.25  # of a loss: a rate that does worse by more breaks the training
 _RATES = 2  # besides the present one, that there must be room for
-OWN, RATE = "own settings", "rate"
+OWN, RATE, LONG = "own settings", "rate", "longer run"
 
 
 class LongerRuns:
@@ -80,11 +82,11 @@ class LongerRuns:
         stages.lengthen(present, self._share)
         if rival is None:
             # Higher rates along with it, so that several jobs have something to do.
-            result = stages.compare(RATE, _upward(present) if rates else [])[0]
+            result = stages.compare(LONG, _upward(present) if rates else [], RATE)[0]
             if own is not None and _settings_of(own) == _settings_of(present):
                 stages.own = result
             return result
-        results = stages.compare(OWN, [stages.longer_own(rival, self._share)])
+        results = stages.compare(LONG, [stages.longer_own(rival, self._share)])
         stages.own = results[1]
         # A larger batch counts for as good where it is no worse than chance makes it.
         same = results[0].trial.batch_size == results[1].trial.batch_size
@@ -101,11 +103,13 @@ class LongerRuns:
             tried += self._stages.compare(RATE, _upward(start))[1:]
         while len(tried) <= _RATES and self._another(tried, _FACTOR):
             pass
+        breaks = max(_BREAKS, self._stages.noise or 0.0)
         for factor in (_FACTOR, 1 / _FACTOR):
             # Beyond the highest rate while that is the best, or else below the lowest.
-            while _leads(tried, factor) and self._another(tried, factor):
+            while _leads(tried, factor, breaks) and self._another(tried, factor):
                 pass
-        self._stages.take(RATE, tried, highest_rate(tried, self._stages.within))
+        winner = highest_rate(reachable(tried, breaks), self._stages.within)
+        self._stages.take(RATE, tried, winner)
 
     def _another(self, tried: list[TrialResult], factor: float) -> bool:
         """Run the rate beyond the highest or below the lowest, if there is room; say whether."""
@@ -136,8 +140,35 @@ def _end(tried: list[TrialResult], factor: float) -> TrialResult:
     return (max if factor > 1 else min)(tried, key=lambda result: result.max_lr)
 
 
-def _leads(tried: list[TrialResult], factor: float) -> bool:
+def _leads(tried: list[TrialResult], factor: float, breaks: float) -> bool:
     """See whether an end is the best so far; where all diverged, only a lower rate can help."""
-    if not math.isfinite(lowest(tried).val_loss):
+    best = lowest(reachable(tried, breaks))
+    if not math.isfinite(best.val_loss):
         return factor < 1
-    return lowest(tried) is _end(tried, factor)
+    return best is _end(tried, factor)
+
+
+def reachable(tried: Sequence[TrialResult], breaks: float) -> list[TrialResult]:
+    """List the rates that are not beyond one at which the training breaks.
+
+    Where a rate does far worse than a lower one, what a still higher one reaches is luck.
+
+    Args:
+        tried: The first of them at the present rate.
+        breaks: How much higher a loss is, relatively, for the training to count as broken, > 0.
+
+    Returns:
+        The present one first.
+    """
+    start = tried[0]
+    found = [start]
+    above = sorted((r for r in tried if r.max_lr > start.max_lr), key=lambda r: r.max_lr)
+    below = sorted((r for r in tried if r.max_lr < start.max_lr), key=lambda r: -r.max_lr)
+    for side in (above, below):
+        best = start.val_loss
+        for result in side:
+            if result.val_loss > best + breaks * abs(best):
+                break
+            found.append(result)
+            best = min(best, result.val_loss)
+    return found

@@ -91,7 +91,7 @@ def make_plan(request: Request, speeds: Speeds) -> Plan:
     if plan is None:
         least = smallest_budget(wishes, sweep=sweep, run=request.run) + timed
         raise refuse(budget, least, per_epoch)
-    return replace(plan, seconds_per_update=speeds[own])
+    return replace(plan, seconds_per_update=speeds[own], left_out=request.left_out)
 
 
 def _longer_runs(stages: Sequence[str]) -> int:

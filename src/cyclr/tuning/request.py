@@ -168,7 +168,9 @@ def _stages(stages: Iterable[str] | None, batch_size: Any) -> tuple[str, ...]:
     if not wanted:
         raise InputError(f"stages must name at least one of {', '.join(STAGES)}, got none")
     if "batch-size" in wanted and batch_size is None:
-        raise InputError("the stage batch-size compares sizes; name them with batch_size=…")
+        raise InputError(
+            "the stage batch-size compares sizes; name them with batch_size (--batch-size 64,128)"
+        )
     if "batch-size" not in wanted and batch_size is not None:
         raise InputError("batch_size is given and stages leaves batch-size out; drop one of them")
     return tuple(stage for stage in STAGES if stage in wanted)

@@ -129,11 +129,19 @@ class Stages:
         assert self._present is not None
         return self._present
 
-    def compare(self, stage: str, changes: Sequence[Mapping[str, Any]]) -> list[TrialResult]:
-        """Run the present settings, if they have not been at this length, and changes of them."""
+    def compare(
+        self, stage: str, changes: Sequence[Mapping[str, Any]], of_changes: str | None = None
+    ) -> list[TrialResult]:
+        """Run the present settings, if they have not been at this length, and changes of them.
+
+        Args:
+            stage: What it is for.
+            changes: Of the present settings.
+            of_changes: What the changes are for, if that is something else.
+        """
         changed = [replace(self.base, **change) for change in changes]
         first = [*self._waiting, (stage, self.base)]
-        results = self._desk.run([*first, *((stage, trial) for trial in changed)])
+        results = self._desk.run([*first, *((of_changes or stage, trial) for trial in changed)])
         if self._waiting:
             self.own, self._waiting = results[0], []
         if len(first) > 2:

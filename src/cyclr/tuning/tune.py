@@ -170,7 +170,9 @@ def _interrupted(stopped: KeyboardInterrupt, store: TuneStore, desk: Desk) -> In
     if store.folder is None:
         how = "there is no folder, so nothing has been kept"
     else:
-        how = f"{store.count} finished trials are kept in {store.folder}; the same again goes on"
+        count = f"{store.count} finished trial{'' if store.count == 1 else 's'}"
+        folder = store.folder
+        how = f"{count} kept in {folder}; the same with --out {folder} (folder=…) goes on"
     made = sum(result.cost for result in desk.results)
     return Interrupted(f"stopped by {name}; {how}", signal=int(number), step=made)
 

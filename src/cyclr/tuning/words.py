@@ -46,17 +46,19 @@ def paragraph(
 
 def notes(choices: Sequence[Choice]) -> tuple[str, ...]:
     """Word for a recipe why it is what it is."""
-    return tuple(_note(choice) for choice in choices)
+    back = [c.stage == "own settings" and c.after is not c.before for c in choices]
+    return tuple(_note(choice, any(back[i + 1 :])) for i, choice in enumerate(choices))
 
 
-def _note(choice: Choice) -> str:
+def _note(choice: Choice, back: bool) -> str:
     losses = [(_value(choice.stage, result), _loss(result)) for result in choice.tried]
     told = ", ".join(f"{loss} for {value}" for value, loss in losses)
     length = f"validation loss after {length_words(choice.before)}"
     chosen = _value(choice.stage, choice.after)
     if choice.stage == "own settings":
         return f"Beside the task's own settings, {length}: {told}."
-    return f"{choice.stage.capitalize()} {chosen}; {length}: {told}."
+    taken = ", taken back in longer runs" if back and choice.after is not choice.before else ""
+    return f"{choice.stage.capitalize()} {chosen}{taken}; {length}: {told}."
 
 
 def against_own(own: TrialResult | None, winner: TrialResult, chance: float) -> str:
@@ -91,7 +93,10 @@ def difference(before: float, after: float, chance: float) -> str:
 def noise_words(noise: float | None, within: float) -> str:
     """Word how large the noise is, and what was made of it."""
     if noise is None:
-        return f"The noise was not measured; a loss counts as lower from {within:.0%} on."
+        return (
+            f"The noise was not measured, so any of what follows may be chance; a loss counts as "
+            f"lower from {within:.0%} on."
+        )
     return (
         f"Another seed alone makes a difference of {noise:.1%}; among runs of the same seed a loss "
         f"counts as lower from {within:.1%} on."
@@ -118,7 +123,10 @@ def _chosen(choice: Choice, chance: float) -> str:
             )
         how = difference(before.val_loss, after.val_loss, chance)
         length = length_words(after)
-        return f"In runs of {length} the task's own settings are better: {how}."
+        return (
+            f"In runs of {length} the task's own settings are better, and what shorter runs chose "
+            f"is taken back: {how}."
+        )
     others = [r for r in choice.tried if r.trial.key != after.trial.key]
     if not others:
         return ""
@@ -157,8 +165,8 @@ def _value(stage: str, result: TrialResult) -> str:
     if stage == "own settings":
         momentum = momentum_words(trial.momentum)
         return (
-            f"weight decay {show_decay(trial.weight_decay)} with momentum {momentum} at "
-            f"{result.max_lr:.3g}"
+            f"weight decay {show_decay(trial.weight_decay)} with momentum {momentum} and batch "
+            f"size {trial.batch_size} at {result.max_lr:.3g}"
         )
     return {
         "batch size": str(trial.batch_size),
@@ -186,7 +194,7 @@ def share_words(examples: int | None, of: int) -> str:
         return ""
     return (
         f"That is a copy of the training in small, all its epochs on {examples:,} of the {of:,} "
-        "examples; with all of them losses are usually lower, and there is less overfitting."
+        "examples: rates can be compared there, but its losses are not those of the whole training."
     )
 
 
