@@ -240,3 +240,13 @@ def test_warm_restarts_leave_the_momentum_alone_unless_asked() -> None:
     assert asked.momentum(0) == pytest.approx(0.8)
     short = plan(_reading(), total_steps=6, policy="warm_restarts")  # becomes a one-cycle
     assert short.momentum is not None
+
+
+def test_how_the_range_test_made_its_updates_is_noted() -> None:
+    found = {"name": "SGD", "accumulate": 2, "max_grad_norm": 0.5}
+    notes = plan(_reading(optimizer=found), total_steps=100).notes
+    assert (
+        "Found with 2 batches to an update, the gradient's norm clipped to 0.5: train so "
+        "(--accumulate 2 --max-grad-norm 0.5)."
+    ) in notes
+    assert not any("Found with" in note for note in plan(_reading(), total_steps=100).notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -222,6 +223,7 @@ def plan(
     per_epoch = reading.steps_per_epoch if steps_per_epoch is None else steps_per_epoch
     per_epoch = Constraint(kind="integer", ge=1, optional=True).check("steps_per_epoch", per_epoch)
     notes = [f"Caveat: {caveat}" for caveat in reading.caveats]
+    notes += _updates(reading.optimizer)
     lr = _schedule(policy, reading, total, per_epoch, notes)
     length = lr.total_steps or total
     if length < total:
@@ -239,6 +241,20 @@ def plan(
         steps_per_epoch=per_epoch,
         notes=tuple(notes),
     )
+
+
+def _updates(optimizer: Mapping[str, Any]) -> list[str]:
+    """Say how the range test made its updates, where the training has to be told to do the same."""
+    told = {
+        "accumulate": "{:g} batches to an update",
+        "max_grad_norm": "the gradient's norm clipped to {:g}",
+    }
+    found = {name: optimizer[name] for name in told if name in optimizer}
+    if not found:
+        return []
+    words = ", ".join(told[name].format(value) for name, value in found.items())
+    flags = " ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in found.items())
+    return [f"Found with {words}: train so ({flags})."]
 
 
 def _schedule(

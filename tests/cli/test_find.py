@@ -110,6 +110,8 @@ def test_updates_are_made_as_the_training_will_make_them(run: Command) -> None:
         assert code == 0
         records.append(RangeRecord.from_dict(json.loads(out)["record"]))
     assert len({record.loss[:5] for record in records}) == 4
+    assert records[1].optimizer["max_grad_norm"] == 1e-3
+    assert records[2].optimizer["accumulate"] == 2
     # Gradients a thousandth as long take rates that are higher by about as much.
     assert records[1].read().max_lr > 30 * records[0].read().max_lr
 

@@ -118,7 +118,8 @@ def range_test(
     _COUNT.check("repeats", repeats)
     Constraint(kind="integer", ge=1, optional=True).check("validate_every", validate_every)
     rates = Rates(optimizers, group)
-    test = _make_test(sweep, steps, _facts(optimizers, group), batches, accumulate)
+    facts = _facts(optimizers, group, accumulate=accumulate, max_grad_norm=max_grad_norm)
+    test = _make_test(sweep, steps, facts, batches, accumulate)
     own = train_step is None
     options = {"max_grad_norm": max_grad_norm, "autocast": autocast, "scaler": scaler}
     step = default_step(loss_fn, **options) if train_step is None else train_step  # type: ignore[arg-type]
@@ -152,11 +153,19 @@ def _several(things: Any) -> list[Any]:
     return list(things) if isinstance(things, list | tuple) else [things]
 
 
-def _facts(optimizers: list[Optimizer], group: int | None) -> dict[str, Any]:
-    """Say what the sweep runs with: of several optimizers their names, and the first's settings."""
+def _facts(
+    optimizers: list[Optimizer], group: int | None, *, accumulate: int, max_grad_norm: float | None
+) -> dict[str, Any]:
+    """Say what the sweep runs with: of several optimizers their names, and the first's settings.
+
+    How updates are made stands there too, where it is not the usual way.
+    """
     names = " + ".join(dict.fromkeys(type(optimizer).__name__ for optimizer in optimizers))
     alone = {} if group is None else {"group": group}
-    return {**describe(optimizers[0]), "name": names, **alone}
+    updates: dict[str, Any] = {} if accumulate == 1 else {"accumulate": accumulate}
+    if max_grad_norm is not None:
+        updates["max_grad_norm"] = float(max_grad_norm)
+    return {**describe(optimizers[0]), "name": names, **alone, **updates}
 
 
 def _make_test(
