@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from benchmarks.tuning import arms, page
+from benchmarks.tuning import arms, lengths, page
 from benchmarks.tuning.store import Store
 from benchmarks.tuning.tasks import BY_NAME, CASES
 
@@ -28,6 +28,16 @@ def run(options: argparse.Namespace) -> None:
                     say(f"finished in {result['seconds']:.0f} s of processor time")
 
 
+def compare_lengths(options: argparse.Namespace) -> None:
+    """Compute how trainings made shorter agree with the whole one, where that is missing."""
+    torch.set_num_threads(options.threads)
+    for case in lengths.COMPARED:
+        store = Store(case)
+        if store.get(lengths.ARM, lengths.SEED) is None:
+            say = functools.partial(_say, f"{case.name}:")
+            store.put(lengths.ARM, lengths.SEED, lengths.measure(case, say))
+
+
 def _say(where: str, line: str) -> None:
     print(time.strftime("%H:%M:%S"), where, line, flush=True)
 
@@ -35,7 +45,7 @@ def _say(where: str, line: str) -> None:
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", choices=("run", "page"))
+    parser.add_argument("command", choices=("run", "lengths", "page"))
     parser.add_argument("--task", action="append", choices=BY_NAME, help="only this; repeatable")
     parser.add_argument("--arm", action="append", choices=arms.ARMS, help="only this; repeatable")
     parser.add_argument("--seed", action="append", type=int, help="only this; repeatable")
@@ -43,6 +53,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "run":
         run(options)
+    elif options.command == "lengths":
+        compare_lengths(options)
     else:
         page.write()
 

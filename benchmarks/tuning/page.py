@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.tuning import lengths
 from benchmarks.tuning.arms import EVERYWHERE, OURS, SEEDS
 from benchmarks.tuning.search import SETUPS
 from benchmarks.tuning.store import Store
@@ -192,6 +193,8 @@ def text() -> str:
             parts += table(case, found[case.name])
     parts.append("\nThe searches:\n")
     parts += [f"- {name}: {setup.words}" for name, setup in SETUPS.items()]
+    shorter = {case.name: Store(case).get(lengths.ARM, lengths.SEED) for case in lengths.COMPARED}
+    parts += lengths.tables({name: found for name, found in shorter.items() if found})
     return "\n".join(parts) + "\n"
 
 

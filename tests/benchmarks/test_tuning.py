@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.tuning import arms, page, search
+from benchmarks.tuning import arms, lengths, page, search
 from benchmarks.tuning.store import CACHE, Store
 from benchmarks.tuning.tasks import CASES, Case, Images, Size
 
@@ -115,3 +115,15 @@ def test_what_is_missing_is_named() -> None:
     arms_of = {"untuned": both, "tuned": {first: line, third: line}, "optuna, 6 trainings": both}
     assert page.missing({"halves": arms_of}) == [f"halves, tuned, seed {second}"]
     assert len(page.missing({"halves": {}})) == 9
+
+
+def test_trainings_are_made_shorter_by_epochs_or_by_images() -> None:
+    found = lengths.measure(CASE, _quiet)
+    assert len(found["rows"]) == len(lengths.WAYS) * len(lengths.FACTORS)
+    steps = {row["way"]: row["steps"] for row in found["rows"]}
+    # Batches of 30: 10 an epoch of 300 images, 5 of 150, 2 of 75.
+    assert list(steps.values()) == [80, 40, 40, 20, 16]
+    text = "\n".join(lengths.tables({"halves": found}))
+    assert f"1 is a max_lr of {found['max_lr']:.3g}" in text
+    assert "| half of the images | 40 | " in text
+    assert text.count("\n| ") == 6
