@@ -64,7 +64,7 @@ def test_without_any_it_says_how_to_measure_one() -> None:
     test = RangeTest()
     for lr in test:
         test.tell(loss=curve(1.0)(lr))
-    with pytest.raises(RecordError, match=r"\(none\), got 'f1'; run the range test with validate="):
+    with pytest.raises(RecordError, match=r"\(none\), got 'f1'; run the range test with validate "):
         test.record.read(metric="f1")
 
 
