@@ -10,6 +10,9 @@ from torch import nn
 from benchmarks.tuning import arms, lengths, page, search
 from benchmarks.tuning.store import CACHE, Store
 from benchmarks.tuning.tasks import CASES, Case, Images, Size
+from cyclr.tuning.choose import highest_rate, relative_noise, tolerance
+from cyclr.tuning.longer import BREAKS, reachable
+from cyclr.tuning.trial import TrialResult
 
 
 def _data() -> tuple[Images, Images]:
@@ -127,3 +130,23 @@ def test_trainings_are_made_shorter_by_epochs_or_by_images() -> None:
     assert f"1 is a max_lr of {found['max_lr']:.3g}" in text
     assert "| half of the images | 40 | " in text
     assert text.count("\n| ") == 6
+
+
+@pytest.mark.parametrize("name", [case.name for case in CASES])
+def test_the_committed_tunes_chose_the_rate_that_tuning_chooses_now(name: str) -> None:
+    (case,) = [case for case in CASES if case.name == name]
+    tuned = Store(case).data["tuned"]
+    assert set(tuned) == set(map(str, arms.SEEDS))
+    for found in tuned.values():
+        trials = [TrialResult.from_dict(trial) for trial in found["trials"]]
+        # By the key as it was: the cache rounds what keys are made from.
+        (at,) = [i for i, trial in enumerate(found["trials"]) if trial["key"] == found["winner"]]
+        winner = trials[at]
+        same = dataclasses.replace(winner.trial, bounds=None)
+        rates = [t for t in trials if dataclasses.replace(t.trial, bounds=None) == same]
+        rates.sort(key=lambda trial: trial.max_lr)  # each climbed from the lowest
+        (noise,) = [relative_noise(trials[0], t) for t in trials if t.stage == "noise"]
+        assert len(rates) == 3
+        assert noise is not None
+        chosen = highest_rate(reachable(rates, max(BREAKS, noise)), tolerance(noise))
+        assert chosen is winner

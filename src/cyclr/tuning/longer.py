@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cyclr.tuning.stages import Stages
 
 _FACTOR = 3.0  # from one rate to the next
-_BREAKS = 0.25  # of a loss: a rate that does worse by more breaks the training
+BREAKS = 0.25  # of a loss: a rate that does worse by more breaks the training
 _RATES = 2  # besides the present one, that there must be room for
 OWN, RATE, LONG = "own settings", "rate", "longer run"
 
@@ -103,7 +103,7 @@ class LongerRuns:
             tried += self._stages.compare(RATE, _upward(start))[1:]
         while len(tried) <= _RATES and self._another(tried, _FACTOR):
             pass
-        breaks = max(_BREAKS, self._stages.noise or 0.0)
+        breaks = max(BREAKS, self._stages.noise or 0.0)
         for factor in (_FACTOR, 1 / _FACTOR):
             # Beyond the highest rate while that is the best, or else below the lowest.
             while _leads(tried, factor, breaks) and self._another(tried, factor):
