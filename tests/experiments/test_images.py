@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from cyclr.errors import DataError, InputError
+from cyclr.experiments import images
 from cyclr.experiments.images import load_data
 
 
@@ -50,6 +51,41 @@ def test_a_data_set_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     again = load_data({"name": "cifar10"}, home)
     assert torch.equal(again.train.images, first.train.images)
     assert again.fingerprint == first.fingerprint
+
+
+def test_processes_that_decode_at_once_share_what_was_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = _pictures(tmp_path, "cifar10", [(32, 32)] * 4)
+    published = images._publish
+    others: list[str] = []
+
+    def second(partial: Path, folder: Path) -> None:
+        # While this process decoded, another one did all of it.
+        monkeypatch.setattr(images, "_publish", published)
+        others.append(load_data({"name": "cifar10"}, home).fingerprint)
+        published(partial, folder)
+
+    monkeypatch.setattr(images, "_publish", second)
+    data = load_data({"name": "cifar10"}, home)
+    assert others == [data.fingerprint]
+    (cache,) = (tmp_path / "cache" / "cyclr" / "images").iterdir()
+    assert sorted(path.name for path in cache.iterdir()) == ["test", "train"]
+
+
+def test_what_cannot_be_decoded_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = _pictures(tmp_path, "cifar10", [(32, 32)] * 4)
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(images, "_publish", full)
+    with pytest.raises(OSError, match="no space left"):
+        load_data({"name": "cifar10"}, home)
+    (cache,) = (tmp_path / "cache" / "cyclr" / "images").iterdir()
+    assert list(cache.iterdir()) == []
 
 
 def test_changed_files_are_decoded_anew(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,16 +114,28 @@ def _decode(split: Any, source: str, size: int, folder: Path) -> None:
     """Write a split's images and labels; the folder appears when it is complete."""
     if folder.is_dir():
         return
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}")
-    partial.mkdir(parents=True, exist_ok=True)
-    decoded, labels = pictures(split, source)
-    shape = (len(labels), size, size, 3)
-    pixels = np.lib.format.open_memmap(partial / "images.npy", "w+", np.uint8, shape)
-    for i, picture in enumerate(decoded):
-        pixels[i] = np.asarray(_fitted(picture, size))
-    pixels.flush()
-    np.save(partial / "labels.npy", labels.numpy())
-    partial.replace(folder)
+    partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
+    partial.mkdir(parents=True)
+    try:
+        decoded, labels = pictures(split, source)
+        shape = (len(labels), size, size, 3)
+        pixels = np.lib.format.open_memmap(partial / "images.npy", "w+", np.uint8, shape)
+        for i, picture in enumerate(decoded):
+            pixels[i] = np.asarray(_fitted(picture, size))
+        pixels.flush()
+        np.save(partial / "labels.npy", labels.numpy())
+        _publish(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    """Give the finished folder its name, unless another process was first with the same images."""
+    try:
+        partial.replace(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
 
 
 def _fitted(picture: Any, size: int) -> Any:
