@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cyclr.experiments.nets.caffe import Cifar10Full, Cifar10Quick, LeNet, WithinChannelLRN
+from cyclr.experiments.nets.caffe import Cifar10Full, Cifar10Quick, LeNet
 from cyclr.experiments.nets.fillers import gaussian, msra, xavier
 
 
@@ -144,40 +144,3 @@ def test_in_quick_and_lenet_biases_learn_twice_as_fast_and_everything_decays(
 )
 def test_parameter_counts(net: nn.Module, parameters: int) -> None:
     assert sum(p.numel() for p in net.parameters()) == parameters
-
-
-def _printed_lrn(x: torch.Tensor, alpha: float) -> torch.Tensor:
-    """The formula, term by term: zeros around the image count in the mean over nine."""
-    y = torch.empty_like(x)
-    _, _, height, width = x.shape
-    for i in range(height):
-        for j in range(width):
-            window = x[:, :, max(0, i - 1) : i + 2, max(0, j - 1) : j + 2]
-            y[:, :, i, j] = x[:, :, i, j] / (1 + alpha * (window**2).sum((2, 3)) / 9) ** 0.75
-    return y
-
-
-def test_lrn_is_the_printed_formula() -> None:
-    torch.manual_seed(0)
-    x = 30 * torch.randn(2, 3, 5, 6)
-    assert WithinChannelLRN().alpha == 5e-5
-    torch.testing.assert_close(WithinChannelLRN(0.01)(x), _printed_lrn(x, 0.01))
-
-
-def test_lrn_has_the_formulas_gradient() -> None:
-    torch.manual_seed(0)
-    x, weight = 30 * torch.randn(2, 3, 5, 6), torch.randn(2, 3, 5, 6)
-    ours, plain = x.clone().requires_grad_(), x.clone().requires_grad_()
-    (WithinChannelLRN(0.01)(ours) * weight).sum().backward()
-    squares = torch.nn.functional.avg_pool2d(plain**2, 3, 1, 1)
-    (plain * (1 + 0.01 * squares) ** -0.75 * weight).sum().backward()
-    torch.testing.assert_close(ours.grad, plain.grad)
-
-
-def test_lrn_stays_in_float32_under_autocast() -> None:
-    x = torch.full((1, 1, 4, 4), 20.0, dtype=torch.bfloat16)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = WithinChannelLRN()(x)
-    assert y.dtype == torch.float32
-    # 1 + 5e-5 · 400 = 1.02: bfloat16 could not tell it from 1.0234.
-    assert float(y[0, 0, 1, 1]) == pytest.approx(20 / 1.02**0.75, rel=1e-6)

@@ -8,63 +8,13 @@ arithmetic of ``lrn_layer.cpp`` and ``pooling_layer.cpp``. The CIFAR-10 nets tak
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import torch
 from torch import nn
 
 from cyclr.experiments.nets.fillers import gaussian, xavier
+from cyclr.experiments.nets.lrn import WithinChannelLRN
 from cyclr.experiments.nets.rates import Rates
-
-
-class _WithinChannel(torch.autograd.Function):
-    """``x / (1 + alpha · mean3×3(x²))^¾`` with few temporaries: half the plain form's time.
-
-    With ``s = 1 + alpha · A(x²)`` and A the 3×3 mean, which is its own transpose::
-
-        dx = g · s^−¾ − 2 · ¾ · alpha · x · A(g · x · s^−7/4)
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, alpha: float) -> torch.Tensor:
-        s = nn.functional.avg_pool2d(x * x, 3, stride=1, padding=1).mul_(alpha).add_(1.0)
-        half = s.rsqrt_()  # s^−½
-        scale = half.sqrt().mul_(half)  # s^−¾
-        ctx.save_for_backward(x, half, scale)
-        ctx.alpha = alpha
-        return x * scale
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
-        x, half, scale = ctx.saved_tensors
-        scaled = grads[0] * scale
-        spread = (scaled * x).mul_(half).mul_(half)
-        spread = nn.functional.avg_pool2d(spread, 3, stride=1, padding=1).mul_(x)
-        return scaled.sub_(spread, alpha=1.5 * ctx.alpha), None
-
-
-class WithinChannelLRN(nn.Module):
-    """Local response normalization within channels, over a 3×3 window, with beta ¾.
-
-    ::
-
-        y = x / (1 + alpha · mean of x² over the window)^¾
-
-    Zeros outside the image count in the mean, as in Caffe. Computed in float32 whatever the input:
-    with Caffe's alpha, bfloat16 would round it all away.
-
-    Args:
-        alpha: As in Caffe, where it multiplies the mean (not the sum) of the squares, ≥ 0.
-    """
-
-    def __init__(self, alpha: float = 5e-5) -> None:
-        super().__init__()
-        self.alpha = alpha
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalize ``(batch, channels, h, w)``."""
-        result: torch.Tensor = _WithinChannel.apply(x.float(), self.alpha)  # type: ignore[no-untyped-call] # torch has no types here
-        return result
 
 
 def _max_pool() -> nn.Module:

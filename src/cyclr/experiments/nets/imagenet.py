@@ -13,20 +13,10 @@ from torch import nn
 
 from cyclr.errors import InputError
 from cyclr.experiments.nets.fillers import gaussian, xavier
+from cyclr.experiments.nets.lrn import AcrossChannelsLRN
 from cyclr.experiments.nets.rates import Rates
 
 _SIZES = (64, 224)
-
-
-class AcrossChannelsLRN(nn.LocalResponseNorm):
-    """Local response normalization over five channels, in float32 whatever the input."""
-
-    def __init__(self) -> None:
-        super().__init__(5, alpha=1e-4, beta=0.75, k=1.0)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalize ``(batch, channels, h, w)``."""
-        return super().forward(x.float())
 
 
 def _pool() -> nn.Module:
