@@ -437,3 +437,16 @@ def test_the_module_runs_as_a_program() -> None:
         [sys.executable, "-m", "cyclr", "--version"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
+
+
+def test_a_reader_that_ends_early_is_no_failure(tmp_path: Path) -> None:
+    spec = '{"kind": "triangular", "base_lr": 0.1, "max_lr": 1, "stepsize": 1000}'
+    command = [sys.executable, "-m", "cyclr", "show", spec, "--steps", "100"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141

@@ -21,6 +21,7 @@ from cyclr.rangetest import Outcome
 from cyclr.rangetest.record import Series
 
 Command = Callable[..., tuple[int, str, str]]
+ROOT = Path(__file__).parents[2]
 TRIANGLE = '{"kind": "triangular", "base_lr": 0.1, "max_lr": 1, "stepsize": 10}'
 CYCLE = OneCycle(base_lr=0.1, max_lr=1.0, final_lr=0.001, total_steps=60)
 RECIPE = Recipe(
@@ -96,6 +97,32 @@ def test_what_a_record_does_not_hold_is_refused(run: Command, record: RangeRecor
     code, out, err = run("show", "r.json", "--metric", "val_loss")
     assert (code, out) == (2, "")
     assert "metric must be one that the record holds (val_accuracy), got 'val_loss'" in err
+
+
+def test_a_finished_run_of_a_table_says_what_it_reached_when(run: Command, tmp_path: Path) -> None:
+    path = ROOT / "papers/clr/results/table1/full/fixed-70k-seed0.json"
+    result = json.loads(path.read_text(encoding="utf-8"))
+    code, out, _ = run("show", str(path))
+    assert code == 0
+    assert out.startswith(
+        "clr-table1, tier full: fixed-70k, seed 0\n\naccuracy on the test set, %\n"
+    )
+    assert f"after 70,000  {100 * result['accuracy']:.2f} %\n" in out
+    assert "and between   58 evaluations more, by --json\n" in out
+    assert json.loads(run("show", str(path), "--json")[1]) == result
+    assert run("show", str(path), "--plot", str(tmp_path / "run.png"))[0] == 0
+    assert (tmp_path / "run.png").stat().st_size > 1000
+
+
+def test_a_run_that_diverged_at_once_is_shown(run: Command, tmp_path: Path) -> None:
+    path = ROOT / "papers/clr/results/table1/full/fixed-70k-seed0.json"
+    result = json.loads(path.read_text(encoding="utf-8"))
+    result |= {"outcome": "diverged", "steps": 175}
+    result["curve"] |= {"evaluations": [], "loss": [None]}
+    (tmp_path / "run.json").write_text(json.dumps(result), encoding="utf-8")
+    code, out, _ = run("show", str(tmp_path / "run.json"))
+    assert code == 0
+    assert "outcome  diverged after 175 updates\n" in out
 
 
 def test_rules_are_for_records(run: Command, record: RangeRecord, tmp_path: Path) -> None:

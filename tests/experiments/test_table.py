@@ -11,6 +11,7 @@ from cyclr.experiments.grid import Grid, all_grids, get_grid
 from cyclr.experiments.page import page
 from cyclr.experiments.store import write_result
 from cyclr.experiments.table import Evidence, load_results, markdown, results_home, rows
+from cyclr.report.papers import picture_files
 from experiments.paper_runs import GRID, sweep_result, write_grid
 
 
@@ -72,6 +73,22 @@ def test_a_row_is_read_off_the_run_it_begins(tmp_path: Path) -> None:
     assert len(cut["curve"]["loss"]) == 4
 
 
+def test_a_row_may_be_cut_in_epochs(tmp_path: Path) -> None:
+    text = GRID.replace('cut = "fixed"\nsteps = 4', 'cut = "fixed"\nsteps = "2ep"')
+    grid = get_grid(write_grid(tmp_path, text), "paper-table")
+    result = _result("fixed", 0, 0.5)
+    result["spec"]["recipe"]["steps_per_epoch"] = 4
+    write_result(results_home(grid) / "full" / "fixed-seed0.json", result)
+    assert load_results(grid, "full")["fixed-4"][0]["steps"] == 8
+
+
+def test_the_beginning_of_a_run_that_diverged_before_diverged_too(tmp_path: Path) -> None:
+    result = {**_result("fixed", 0, 0.1), "outcome": "diverged", "steps": 3}
+    grid = _grid(tmp_path, result)
+    (cut,) = load_results(grid, "full")["fixed-4"]
+    assert (cut["outcome"], cut["row"], cut["steps"]) == ("diverged", "fixed-4", 3)
+
+
 def test_a_row_cannot_be_cut_where_nothing_was_measured(tmp_path: Path) -> None:
     text = GRID.replace('cut = "fixed"\nsteps = 4', 'cut = "fixed"\nsteps = 5')
     grid = get_grid(write_grid(tmp_path, text), "paper-table")
@@ -114,8 +131,12 @@ def test_the_page_says_what_was_run_and_what_was_not(tmp_path: Path) -> None:
 
 def test_the_page_in_the_docs_is_the_one_the_results_make() -> None:
     root = Path(__file__).parents[2]
-    expected = page(all_grids(root / "papers"))
+    grids = all_grids(root / "papers")
+    files = picture_files(grids)
+    expected = page(grids, pictures=files)
     remedy = "run: cyclr reproduce --page docs/papers.md"
+    shown = {root / "docs" / file for of_tier in files.values() for file in of_tier}
+    assert set((root / "docs" / "images" / "papers").iterdir()) == shown, remedy
     assert (root / "docs" / "papers.md").read_text(encoding="utf-8") == expected, remedy
 
 

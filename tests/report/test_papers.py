@@ -1,18 +1,34 @@
 """Pictures of the papers' experiments."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
-from cyclr.report.papers import accuracy_figure, estimate_figure, figures, sweep_figure
-from experiments.paper_runs import sweep_result
+from cyclr.experiments.grid import get_grid
+from cyclr.experiments.page import page
+from cyclr.experiments.store import write_result
+from cyclr.experiments.table import results_home
+from cyclr.report.papers import (
+    accuracy_figure,
+    estimate_figure,
+    figures,
+    labelled,
+    picture_files,
+    pictures,
+    save_pictures,
+    sweep_figure,
+)
+from experiments.paper_runs import GRID, sweep_result, write_grid
 
 
 def _trained(seed: int = 0) -> dict[str, Any]:
     result = copy.deepcopy(sweep_result())
     result["spec"]["recipe"]["lr"] = {"kind": "constant", "value": 0.1}
-    result |= {"row": "fixed", "seed": seed, "accuracy": 0.6 + seed / 10}
+    result |= {"row": "fixed", "seed": seed, "accuracy": 0.6 + seed / 10, "steps": 100}
     for entry in result["curve"]["evaluations"]:
         entry["accuracy"] += seed / 10
+    result |= {"grid": "paper-table", "tier": "full", "outcome": "completed"}
+    result |= {"steps_per_cpu_second": 20.0, "speed": {"ratio": 0.9}}
     rows = [[step, 0.1, 0.3, 0.2 + step / 1000] for step in range(0, 100, 10)]
     measure = {"columns": ["step", "lr", "estimate", "average"], "rows": rows}
     result["measures"] = {"hessian_free": measure}
@@ -48,6 +64,27 @@ def test_a_sweep_is_drawn_as_a_range_test() -> None:
 
 
 def test_every_picture_that_the_runs_allow() -> None:
-    runs = {"range test": [sweep_result()], "fixed": [_trained()], "missing": []}
+    runs = {"range test": [sweep_result()], "fixed": [_trained()]}
     assert list(figures("a table", runs)) == ["accuracy", "range-sweep", "hessian-free"]
-    assert figures("a table", {"missing": []}) == {}
+    assert list(pictures(runs)) == list(figures("a table", runs))
+    assert figures("a table", {}) == {}
+
+
+def test_a_page_s_pictures_are_saved_where_it_shows_them(tmp_path: Path) -> None:
+    first = _trained()["curve"]["evaluations"][0]["step"]
+    text = GRID.replace("steps = 4", f"steps = {first}")
+    grid = get_grid(write_grid(tmp_path, text), "paper-table")
+    write_result(results_home(grid) / "full" / "fixed-seed0.json", _trained())
+    grids = {grid.name: grid}
+    files = picture_files(grids)
+    assert [name for name, shown in files.items() if shown] == [("paper-table", "full")]
+    save_pictures(grids, tmp_path / "docs")
+    for file, caption in files["paper-table", "full"].items():
+        assert (tmp_path / "docs" / file).stat().st_size > 1000
+        assert f"![{caption}]({file})\n" in page(grids, pictures=files)
+
+
+def test_what_is_read_off_another_run_is_not_drawn_twice(tmp_path: Path) -> None:
+    grid = get_grid(write_grid(tmp_path), "paper-table")
+    found = {"fixed": [_trained()], "fixed-4": [_trained()]}
+    assert list(labelled(grid, "full", found)) == ["fixed rate"]

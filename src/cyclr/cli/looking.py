@@ -56,7 +56,9 @@ def _drawer(place: str) -> Draw | None:
         data = json.loads(Path(place).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None  # whatever it is, the one who reads it as a schedule says what is wrong
-    return show_record if isinstance(data, dict) and "cyclr_record" in data else None
+    if not isinstance(data, dict):
+        return None
+    return next((draw for key, draw in _FILES.items() if key in data), None)
 
 
 def show_run(place: str, plot: str | None, *, as_json: bool) -> None:
@@ -132,6 +134,23 @@ def show_record(
         print_pairs(reading_pairs(reading))
 
 
+def show_result(place: str, plot: str | None, *, as_json: bool) -> None:
+    """Draw a finished run of a paper's table, and say what it reached when."""
+    from cyclr.report.papers import accuracy_figure, result_chart, result_facts
+    from cyclr.report.plots import save
+
+    result = jsonfile.read(place, what="a finished run")
+    name = f"{result['grid']}, tier {result['tier']}: {result['row']}, seed {result['seed']}"
+    if plot is not None:
+        save(accuracy_figure(name, {result["row"]: [result]}), plot)
+        say(f"picture saved to {plot}")
+    if as_json:
+        print_json(result)
+        return
+    typer.echo(f"{name}\n\n{result_chart(result)}\n")
+    print_pairs(result_facts(result))
+
+
 def _below_ceiling(values: np.ndarray) -> np.ndarray:
     """Cut off what explodes at the end, which would flatten everything else.
 
@@ -150,3 +169,6 @@ def _place(lr: np.ndarray, value: float) -> float:
     """Find where among the sweep's rates a value lies."""
     inside = min(max(value, float(lr[0])), float(lr[-1]))
     return float(np.argmin(np.abs(lr - inside))) if math.isfinite(inside) else 0.0
+
+
+_FILES: dict[str, Draw] = {"cyclr_record": show_record, "cyclr_result": show_result}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import os
+import select
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -186,6 +188,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except (CyclrError, ModuleNotFoundError, typer.Exit):
             raise
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and _reader_is_gone():
+                raise typer.Exit(128 + 13) from None  # as SIGPIPE would have ended it
             if os.environ.get("CYCLR_TRACEBACK"):
                 raise
             say(f"cyclr: the work failed: {type(error).__name__}: {error}")
@@ -193,6 +197,18 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(1) from error
 
     return run
+
+
+def _reader_is_gone() -> bool:
+    """Say whether what reads our stdout has ended, as in ``cyclr … | head``; if so, let it be."""
+    if hasattr(select, "poll"):  # Windows has none
+        watched = select.poll()
+        watched.register(sys.stdout.fileno(), 0)
+        if not any(event & select.POLLERR for _, event in watched.poll(0)):
+            return False
+    # Or Python would complain of the same once more on its way out.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 _REDRAW = 0.1  # seconds: drawing for every update would cost more than a small update does

@@ -49,7 +49,8 @@ def reproduce(
         str | None, typer.Option(metavar="FOLDER", help="Write table and figures here as well.")
     ] = None,
     page: Annotated[
-        str | None, typer.Option(metavar="FILE.md", help="Write the page of all tables.")
+        str | None,
+        typer.Option(metavar="FILE.md", help="Write the page of all tables, with figures."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -92,8 +93,10 @@ def _seeds(text: str | None) -> list[int] | None:
 def _write_page(grids: Any, path: str) -> None:
     from cyclr.experiments.page import page as make_page
     from cyclr.jsonfile import write_text
+    from cyclr.report.papers import picture_files, save_pictures
 
-    write_text(path, make_page(grids))
+    write_text(path, make_page(grids, pictures=picture_files(grids)))
+    save_pictures(grids, Path(path).parent)
     say(f"page written to {path}")
 
 
@@ -122,15 +125,14 @@ def _show(grid: Any, grids: Any, tier: str, results: Any, out: str | None, as_js
 
 def _write(folder: Path, grid: Any, tier: str, data: Any, table: str, found: Any) -> None:
     from cyclr import jsonfile
-    from cyclr.report.papers import figures
+    from cyclr.report.papers import figures, labelled
     from cyclr.report.plots import save
 
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{grid.name}-{tier}"
     jsonfile.write(folder / f"{stem}.json", data)
     jsonfile.write_text(folder / f"{stem}.md", table)
-    labelled = {row.label: found.get(row.name, []) for row in grid.rows_of(tier)}
-    for what, figure in figures(grid.title, labelled).items():
+    for what, figure in figures(grid.title, labelled(grid, tier, found)).items():
         save(figure, folder / f"{stem}-{what}.png")
     say(f"table and figures written to {folder}")
 

@@ -35,16 +35,23 @@ classes) stands in for CIFAR-100, at 32×32, and for ImageNet, at 64×64.
 """
 
 
-def page(grids: Mapping[str, Grid], results: Path | None = None) -> str:
+# Captions by the picture's file, by grid and tier.
+Pictures = Mapping[tuple[str, str], Mapping[str, str]]
+
+
+def page(
+    grids: Mapping[str, Grid], results: Path | None = None, pictures: Pictures | None = None
+) -> str:
     """Write the page.
 
     Args:
         grids: All grids, by name.
         results: In place of the folders ``results`` beside the grids.
+        pictures: What to show below a tier's table.
     """
     evidence = Evidence(grids, results)
     parts = [_INTRO, _overview(grids, evidence)]
-    parts += [_section(grid, evidence) for grid in grids.values()]
+    parts += [_section(grid, evidence, pictures or {}) for grid in grids.values()]
     return "\n".join(parts)
 
 
@@ -88,7 +95,7 @@ def _ours(evidence: Evidence, grid: Grid, claim: Claim, side: Any) -> str:
     return f"{statistics.fmean(values):.4g}{spread} (n = {len(values)})"
 
 
-def _section(grid: Grid, evidence: Evidence) -> str:
+def _section(grid: Grid, evidence: Evidence, pictures: Pictures) -> str:
     parts = [f"({grid.name})=", f"## {grid.title}", "", f"`{grid.name}`, after {grid.source}.", ""]
     if grid.note:
         parts += [grid.note, ""]
@@ -100,6 +107,8 @@ def _section(grid: Grid, evidence: Evidence) -> str:
             continue
         parts += [f"**Tier {tier}.** {settings.get('note', '')}".rstrip(), ""]
         parts += [markdown(rows(grid, tier, found)), ""]
+        shown = pictures.get((grid.name, tier), {})
+        parts += [f"![{caption}]({file})\n" for file, caption in shown.items()]
     if waiting:
         parts += [f"Not run yet: tier {' and tier '.join(waiting)}.", ""]
     notes = [f"- `{row.name}`: {row.note}" for row in grid.rows if row.note]

@@ -13,6 +13,7 @@ from cyclr.experiments.claims import Claim, Values
 from cyclr.experiments.grid import Grid, Row
 from cyclr.experiments.quantities import QUANTITIES, accuracy
 from cyclr.experiments.store import read_result
+from cyclr.schedules import Units
 
 Result = dict[str, Any]
 
@@ -51,9 +52,13 @@ def load_results(grid: Grid, tier: str, results: Path | None = None) -> dict[str
 
 def _cut(row: Row, whole: Result) -> Result:
     """Read a row off the run that it is the beginning of."""
-    steps = row.settings["steps"]
+    length, per_epoch = whole["steps"], whole["spec"]["recipe"].get("steps_per_epoch")
+    units = Units(steps_per_epoch=per_epoch, total_steps=length)
+    steps = units.steps(row.settings["steps"], where=f"row {row.name}, steps")
     curve = whole["curve"]
     kept = [entry for entry in curve["evaluations"] if entry["step"] <= steps]
+    if whole["outcome"] == "diverged" and length < steps:
+        return {**whole, "row": row.name}
     if not kept or kept[-1]["step"] != steps:
         raise InputError(f"row {row.name}: {whole['row']} was not evaluated after {steps} steps")
     losses = curve["loss"][: steps // curve["stretch"]]

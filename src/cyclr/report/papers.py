@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cyclr.experiments.grid import Grid
 from cyclr.experiments.policy import record_of
-from cyclr.report.plots import _figure, range_figure
+from cyclr.experiments.table import load_results
+from cyclr.recipe import Recipe
+from cyclr.report.plots import _figure, range_figure, save
+from cyclr.report.terminal import chart
 
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]
+
+_POINTS = 400  # as many as a terminal can show
+_LINES = 12
+_ESTIMATES = {"hessian_free": "averaged", "hessian_free_each_step": "of single updates"}
 
 
 def accuracy_figure(title: str, runs: Runs) -> Any:
@@ -78,26 +87,136 @@ def sweep_figure(run: Mapping[str, Any]) -> Any:
     return range_figure(record, record.read())
 
 
+def result_chart(result: Mapping[str, Any]) -> str:
+    """Draw accuracy, training loss and rate of a finished run in the terminal.
+
+    Args:
+        result: The finished run.
+    """
+    steps, curve = result["steps"], result["curve"]
+    at = np.linspace(0, steps, min(steps + 1, _POINTS))
+    drawn = {}
+    if evaluations := curve["evaluations"]:
+        made = [entry["step"] for entry in evaluations]
+        accuracy = [100 * entry["accuracy"] for entry in evaluations]
+        drawn["accuracy on the test set, %"] = {"": np.interp(at, made, accuracy)}
+    loss = np.asarray(curve["loss"], dtype=float)  # null where it was not finite
+    if (finite := np.isfinite(loss)).any():
+        middles = curve["stretch"] * (np.arange(len(loss)) + 0.5)
+        drawn["training loss"] = {"": np.interp(at, middles[finite], loss[finite])}
+    lr = Recipe.from_dict(result["spec"]["recipe"]).lr
+    drawn["lr"] = {"": lr(np.minimum(at.astype(np.int64), max(0, steps - 1)))}
+    return chart(drawn, x_max=steps)
+
+
+def result_facts(result: Mapping[str, Any]) -> dict[str, str]:
+    """Say what a finished run reached when, and how it was made.
+
+    Args:
+        result: The finished run.
+    """
+    evaluations = result["curve"]["evaluations"]
+    kept = np.unique(np.linspace(0, len(evaluations) - 1, min(len(evaluations), _LINES)).round())
+    facts = {}
+    for entry in (evaluations[int(i)] for i in kept):
+        facts[f"after {entry['step']:,}"] = f"{100 * entry['accuracy']:.2f} %"
+    if len(kept) < len(evaluations):
+        facts["and between"] = f"{len(evaluations) - len(kept)} evaluations more, by --json"
+    hardware, versions = result["hardware"], result["versions"]
+    facts["outcome"] = f"{result['outcome']} after {result['steps']:,} updates"
+    facts["speed"] = f"{result['steps_per_cpu_second']:.3g} updates a CPU second"
+    facts["on"] = f"{hardware['cpu']}, {hardware['threads']} thread(s), torch {versions['torch']}"
+    return facts
+
+
+def labelled(grid: Grid, tier: str, found: Mapping[str, Sequence[Any]]) -> Runs:
+    """Give the finished runs that are drawn, by their row's label.
+
+    Args:
+        grid: The grid.
+        tier: The tier.
+        found: The finished runs, by row. What is read off the beginning of another is left out.
+    """
+    drawn = (row for row in grid.rows_of(tier) if row.cut is None and found.get(row.name))
+    return {row.label: found[row.name] for row in drawn}
+
+
+def pictures(runs: Runs) -> dict[str, str]:
+    """Say which pictures a table's finished runs allow: a caption by name.
+
+    Args:
+        runs: Finished runs, by the row's label.
+    """
+    captions = {}
+    if any(not _is_sweep(members[0]) for members in runs.values()):
+        captions["accuracy"] = "Accuracy on the test set over the updates, the mean of the seeds"
+    for members in runs.values():
+        if _is_sweep(members[0]):
+            captions[f"range-{members[0]['row']}"] = "The range test and the bounds read off it"
+    for measure, kind in _ESTIMATES.items():
+        if any(measure in members[0]["measures"] for members in runs.values()):
+            captions[measure.replace("_", "-")] = f"The Hessian-free estimate, {kind}, and the rate"
+    return captions
+
+
 def figures(title: str, runs: Runs) -> dict[str, Any]:
-    """Make every picture that a table's finished runs allow, by name.
+    """Make every picture of :func:`pictures`, by name.
 
     Args:
         title: Of the table.
-        runs: Finished runs, by the row's label; rows without any are left out.
+        runs: Finished runs, by the row's label.
     """
-    done = {label: members for label, members in runs.items() if members}
+    sweeps = {f"range-{m[0]['row']}": m[0] for m in runs.values() if _is_sweep(m[0])}
     made = {}
-    trained = {label: m for label, m in done.items() if not _is_sweep(m[0])}
-    if trained:
-        made["accuracy"] = accuracy_figure(title, trained)
-    for members in done.values():
-        if _is_sweep(members[0]):
-            made[f"range-{members[0]['row']}"] = sweep_figure(members[0])
-    for measure in ("hessian_free", "hessian_free_each_step"):
-        measured = {k: m for k, m in done.items() if measure in m[0]["measures"]}
-        if measured:
-            made[measure.replace("_", "-")] = estimate_figure(title, measured, measure)
+    for name in pictures(runs):
+        measure = name.replace("-", "_")
+        if name in sweeps:
+            made[name] = sweep_figure(sweeps[name])
+        elif measure in _ESTIMATES:
+            measured = {k: m for k, m in runs.items() if measure in m[0]["measures"]}
+            made[name] = estimate_figure(title, measured, measure)
+        else:
+            trained = {label: m for label, m in runs.items() if not _is_sweep(m[0])}
+            made[name] = accuracy_figure(title, trained)
     return made
+
+
+def picture_files(grids: Mapping[str, Grid]) -> dict[tuple[str, str], dict[str, str]]:
+    """Name the pictures that a page of all tables shows, from its folder: captions by file.
+
+    Args:
+        grids: All grids, by name.
+    """
+    return {
+        (grid.name, tier): {
+            _file(grid, tier, name): caption for name, caption in pictures(runs).items()
+        }
+        for grid, tier, runs in _finished(grids)
+    }
+
+
+def save_pictures(grids: Mapping[str, Grid], folder: Path) -> None:
+    """Draw the pictures of :func:`picture_files`.
+
+    Args:
+        grids: All grids, by name.
+        folder: Of the page.
+    """
+    for grid, tier, runs in _finished(grids):
+        for name, figure in figures(grid.title, runs).items():
+            path = folder / _file(grid, tier, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save(figure, path)
+
+
+def _finished(grids: Mapping[str, Grid]) -> Iterator[tuple[Grid, str, Runs]]:
+    for grid in grids.values():
+        for tier in grid.tiers:
+            yield grid, tier, labelled(grid, tier, load_results(grid, tier))
+
+
+def _file(grid: Grid, tier: str, name: str) -> str:
+    return f"images/papers/{grid.name}-{tier}-{name}.png"
 
 
 def _is_sweep(run: Mapping[str, Any]) -> bool:
