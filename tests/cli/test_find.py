@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cyclr import ExponentialSweep, LinearSweep, RangeRecord
+from cyclr import ExponentialSweep, LinearSweep, RangeRecord, RangeTest
 from cyclr.cli import main
 
 Command = Callable[..., tuple[int, str, str]]
@@ -149,6 +149,43 @@ def test_another_metric_can_be_read(run: Command) -> None:
     record = RangeRecord.from_dict(found.pop("record"))
     assert found["metric"] == "val_loss"
     assert found == record.read(metric="val_loss").to_dict()
+
+
+def test_a_record_is_saved_before_it_is_read(run: Command, tmp_path: Path) -> None:
+    arguments = ["--rule", "slide", "--steps", "12", "--end-lr", "1", "--out", "r.json"]
+    code, out, err = run("find", "own.py:small", *arguments)
+    assert (code, out) == (2, "")
+    assert "record saved to r.json" in err
+    assert len(RangeRecord.load(tmp_path / "r.json")) > 5
+
+
+def test_a_metric_that_the_task_does_not_give_is_refused_at_once(run: Command) -> None:
+    code, _, err = run("find", "own.py:small", "--metric", "val_los")
+    assert code == 2
+    assert err.rstrip().endswith(
+        "the task gives no metric 'val_los'; it gives val_accuracy, val_loss"
+    )
+    code, _, err = run("find", "own.py:small", "--metric", "val_loss", "--rule", "accuracy")
+    assert code == 2
+    assert "--rule accuracy reads an accuracy, and --metric is val_loss" in err
+
+
+def test_an_interrupted_sweep_keeps_what_it_has_seen(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopping(_show: object, _repeats: int) -> Callable[[RangeTest], None]:
+        def watch(test: RangeTest) -> None:
+            if test.step == 7:
+                raise KeyboardInterrupt
+
+        return watch
+
+    monkeypatch.setattr("cyclr.cli.find.watch_sweep", stopping)
+    code, _, err = run("find", "own.py:small", "--out", "r.json")
+    assert code == 130
+    assert "interrupted after 7 updates; their record is saved to r.json" in err
+    record = RangeRecord.load(tmp_path / "r.json")
+    assert (len(record), record.outcome.value) == (7, "interrupted")
 
 
 def test_a_metric_is_measured_as_often_as_one_says(run: Command) -> None:

@@ -1,5 +1,6 @@
 """Several sweeps as one record, and the intervals of its reading."""
 
+import dataclasses
 import json
 import math
 
@@ -80,7 +81,8 @@ class TestReading:
         assert f"a factor of {high / low:.2g}" in caveat
 
     def test_a_caveat_of_some_says_of_how_many(self) -> None:
-        flat = sweep_over(lambda lr: 1.0)
+        rng = np.random.default_rng(0)
+        flat = sweep_over(lambda lr: 1.0 + 0.05 * rng.standard_normal())
         caveats = combine([_sweep(), _sweep(seed=1), flat]).read().caveats
         assert any(c.startswith("In 1 of 3 sweeps: The loss never fell") for c in caveats)
 
@@ -122,6 +124,15 @@ class TestResampling:
         for bound in ("base_lr", "max_lr"):
             low, high = getattr(reading, f"{bound}_interval")
             assert low <= getattr(reading, bound) <= high
+
+    def test_a_spike_does_not_widen_it(self) -> None:
+        calm = _sweep(noise=0.05)
+        loss = list(calm.loss)
+        loss[20] = 300.0
+        spiked = dataclasses.replace(calm, loss=tuple(loss)).read()
+        low, high = calm.read().max_lr_interval
+        assert spiked.max_lr_interval[0] > low / 2
+        assert spiked.max_lr_interval[1] < high * 2
 
     def test_without_noise_it_has_no_width_worth_mentioning(self) -> None:
         low, high = _sweep(noise=0.0).read().max_lr_interval

@@ -1,5 +1,6 @@
 """The rules, on curves whose right answer is known, and on curves that have none."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -118,10 +119,71 @@ def test_a_loss_still_low_at_the_end_gets_a_caveat(rule) -> None:
 
 
 @pytest.mark.parametrize("rule", ["basin", "decade", "knee"])
-def test_a_sweep_that_diverged_at_once_gets_a_caveat(rule) -> None:
+def test_a_sweep_that_soon_diverged_gets_a_caveat(rule) -> None:
     loss = [2.3, 2.2, 2.0, 1.9, 2.5, 6.0, 20.0, 50.0, 90.0]
     caveats = _record(loss, Outcome.DIVERGED).read(rule).caveats
     assert any("Lower start_lr" in caveat for caveat in caveats)
+
+
+@pytest.mark.parametrize("rule", ["basin", "decade", "knee"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        [2.3, 2.3, 6.0, 321.0, 2547.0, 9e3, 1e4, 8e3, 7e4],
+        [2.3, 50.0, 1e3, 1e4, 1e5, 1e5, 1e5, 1e5, 1e5],
+        [2.3, 2.3, 2.31, 2.29, 6.0, *np.geomspace(20, 1e6, 95)],
+    ],
+)
+def test_a_sweep_that_began_beyond_divergence_is_not_read(rule, loss) -> None:
+    with pytest.raises(RecordError, match=r"rose from the first steps.*Lower start_lr"):
+        _record(loss, Outcome.DIVERGED).read(rule)
+    assert _record(loss).read(rule).max_lr > 0  # a sweep that did not diverge, whatever it shows
+
+
+@pytest.mark.parametrize("rule", ["basin", "decade", "knee"])
+def test_a_loss_that_never_changes_says_that_the_rate_has_no_effect(rule) -> None:
+    with pytest.raises(RecordError, match="the loss is 1 at every rate: the rate has no effect"):
+        _record([1.0] * 100).read(rule)
+
+
+@pytest.mark.parametrize("rule", ["basin", "decade", "knee"])
+def test_a_loss_that_rises_from_a_rate_of_zero_has_no_bounds(rule) -> None:
+    sweep = LinearSweep(start_lr=0.0, end_lr=1.0, steps=100)
+    record = RangeRecord(
+        sweep=sweep,
+        lr=tuple(float(sweep(k)) for k in range(100)),
+        loss=tuple(1.0 + 0.1 * k for k in range(100)),
+        outcome=Outcome.COMPLETED,
+    )
+    with pytest.raises(RecordError, match="lowest before the rate rose above 0"):
+        record.read(rule)
+
+
+@pytest.mark.parametrize("rule", ["basin", "decade", "knee"])
+def test_a_batch_that_is_not_finite_is_blamed_and_not_the_record(rule) -> None:
+    rng = np.random.default_rng(0)
+    loss = [*(2.3 + 0.05 * rng.standard_normal(40)), math.inf, math.inf]
+    (caveat,) = _record(loss, Outcome.NON_FINITE).read(rule).caveats
+    assert caveat.startswith("The loss became inf at step 40, at a rate of ")
+    assert "rather the fault of that batch" in caveat
+
+
+def test_a_huge_spike_spoils_only_its_neighbourhood() -> None:
+    calm = _valley(0.1)
+    spiked = [*calm[:10], 1e20, *calm[11:]]
+    assert _record(spiked).read("basin").max_lr == pytest.approx(
+        _record(calm).read("basin").max_lr, rel=0.3
+    )
+
+
+def test_accuracies_that_are_not_finite_are_left_out_and_said() -> None:
+    record = _smith()
+    (name, series), *_ = record.metrics.items()
+    values = [math.nan if i in (3, 9) else v for i, v in enumerate(series.values)]
+    holed = dataclasses.replace(record, metrics={name: Series(series.steps, tuple(values))})
+    reading, whole = holed.read("accuracy"), record.read("accuracy")
+    assert reading.max_lr == pytest.approx(whole.max_lr, rel=0.3)
+    assert any(c.startswith("2 of ") and "not finite" in c for c in reading.caveats)
 
 
 def test_an_interrupted_sweep_gets_a_caveat() -> None:
@@ -157,7 +219,7 @@ def _smith(top: float = 0.006, start: float = 0.001, ragged: float | None = None
     return RangeRecord(
         sweep=sweep,
         lr=tuple(map(float, lr)),
-        loss=tuple([1.0] * 41),
+        loss=tuple(float(x) for x in 2.3 - accuracy),
         metrics={"val_accuracy": Series(tuple(range(41)), tuple(map(float, accuracy)))},
         outcome=Outcome.COMPLETED,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 
@@ -19,6 +21,7 @@ from cyclr.cli.options import (
     check_choice,
     check_new_file,
     check_plot,
+    is_main,
     print_json,
     print_pairs,
     progress,
@@ -27,7 +30,10 @@ from cyclr.cli.options import (
     update_settings,
     watch_sweep,
 )
+from cyclr.errors import InputError
+from cyclr.rangetest import RangeTest
 from cyclr.rangetest.rules import RULES
+from cyclr.schedules import ExponentialSweep, LinearSweep
 
 
 def find(
@@ -74,6 +80,8 @@ def find(
     check_plot(plot)
     measured = linear or validate or validate_every is not None or metric is not None
     check_choice("--rule", rule, RULES if measured else [n for n in RULES if n != "accuracy"])
+    if rule == "accuracy" and metric is not None and not metric.endswith("accuracy"):
+        raise InputError(f"--rule accuracy reads an accuracy, and --metric is {metric}")
     update = update_settings(precision, accumulate, max_grad_norm)
     from cyclr.experiments.pipeline import build
     from cyclr.experiments.pipeline import find as run_find
@@ -81,23 +89,22 @@ def find(
 
     sweep = _sweep(steps, start_lr, end_lr, linear)
     parts = build(load_task(task, data_dir), seed=seed)
-    with progress("range test", sweep.steps * repeats) as show:
-        watch = watch_sweep(show, repeats)
+    with progress("range test", sweep.steps * repeats) as show, _kept(sweep, out):
         record = run_find(
             parts,
             sweep=sweep,
             repeats=repeats,
             validate=measured,
             validate_every=validate_every,
-            on_step=watch,
+            on_step=_checked(watch_sweep(show, repeats), metric),
             **update,
         )
     for note in record.notes:
         say(note)
-    reading = record.read(rule, metric)
-    if out is not None:
+    if out is not None:  # before it is read: a rule that does not fit must not lose it
         record.save(out)
         say(f"record saved to {out}")
+    reading = record.read(rule, metric)
     if plot is not None:
         from cyclr.report.plots import range_figure, save
 
@@ -109,16 +116,36 @@ def find(
         print_pairs(reading_pairs(reading))
 
 
-def _sweep(steps: int, start_lr: float | None, end_lr: float | None, linear: bool) -> Any:
-    """Make the sweep asked for, or a test that finds its own where no end is given."""
-    from cyclr.rangetest import RangeTest
-    from cyclr.schedules import ExponentialSweep, LinearSweep
+@contextmanager
+def _kept(test: RangeTest, out: str | None) -> Iterator[None]:
+    """Save what an interrupted sweep has seen, where its record was to be saved."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if out is not None and is_main() and len(test.record):
+            test.record.save(out)
+            say(f"interrupted after {test.step} updates; their record is saved to {out}")
+        raise
 
+
+def _checked(watch: Callable[[RangeTest], None], metric: str | None) -> Callable[..., None]:
+    """Refuse, after the first validation, a metric that the task does not give."""
+
+    def on_step(test: RangeTest) -> None:
+        if metric is not None and test.step == 1 and metric not in test.record.metrics:
+            known = ", ".join(sorted(test.record.metrics))
+            raise InputError(f"the task gives no metric {metric!r}; it gives {known}")
+        watch(test)
+
+    return on_step
+
+
+def _sweep(steps: int, start_lr: float | None, end_lr: float | None, linear: bool) -> RangeTest:
+    """Make the test asked for, which finds its own range where no end is given."""
     if linear:
         low, high = (0.0 if start_lr is None else start_lr, 0.02 if end_lr is None else end_lr)
-        return LinearSweep(start_lr=low, end_lr=high, steps=steps)
+        return RangeTest(LinearSweep(start_lr=low, end_lr=high, steps=steps))
     if end_lr is None:
         return RangeTest(steps=steps, start_lr=start_lr)
-    return ExponentialSweep(
-        start_lr=1e-7 if start_lr is None else start_lr, end_lr=end_lr, steps=steps
-    )
+    low = 1e-7 if start_lr is None else start_lr
+    return RangeTest(ExponentialSweep(start_lr=low, end_lr=end_lr, steps=steps))

@@ -96,6 +96,10 @@ def reading_pairs(reading: Reading) -> dict[str, str]:
     }
 
 
+_WIDE = 10  # between the ends of an interval that settles little
+_REMEDY = "sweep with more --repeats or --steps, or try a tenth of it as well"
+
+
 def _interval(reading: Reading) -> dict[str, str]:
     low, high = reading.base_lr_interval, reading.max_lr_interval
     if low is None or high is None:
@@ -103,7 +107,9 @@ def _interval(reading: Reading) -> dict[str, str]:
     count = len(reading.sweeps)
     source = f"lowest and highest of {count} sweeps" if count > 1 else "80 %, from its noise"
     words = f"base_lr {low[0]:.3g} to {low[1]:.3g}, max_lr {high[0]:.3g} to {high[1]:.3g}"
-    return {"interval": f"{words} ({source})"}
+    wide = high[1] > _WIDE * high[0]
+    doubt = {"in doubt": f"max_lr may be {_WIDE} times another one: {_REMEDY}"} if wide else {}
+    return {"interval": f"{words} ({source})", **doubt}
 
 
 def check_new_file(path: str | None) -> None:

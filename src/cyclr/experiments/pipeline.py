@@ -16,7 +16,7 @@ from cyclr.errors import InputError, SpecError, TaskError, TrainingError, compla
 from cyclr.experiments.task import Task
 from cyclr.integrations.torch import confirm, range_test
 from cyclr.integrations.torch.batches import pair, to_device
-from cyclr.rangetest import RangeRecord, RangeTest, Reading
+from cyclr.rangetest import Outcome, RangeRecord, RangeTest, Reading
 from cyclr.recipe import Recipe, plan
 from cyclr.schedules import Constant, Units
 from cyclr.training import Run, RunFolder, fit, make_loader
@@ -188,7 +188,7 @@ def find(
         record = range_test(
             parts.model, parts.optimizer, parts.batches, parts.task.loss_fn, **options
         )
-    if not math.isfinite(record.loss[0]):
+    if not math.isfinite(record.loss[0]) and record.outcome is Outcome.NON_FINITE:
         raise TrainingError(
             f"the loss is {record.loss[0]} from the first step, at a rate of {record.lr[0]:g}; "
             "no rate can mend that: check the model, the inputs and the loss function"

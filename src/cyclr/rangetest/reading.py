@@ -161,7 +161,7 @@ def _read_each(
     errors: list[RecordError] = []
     for sweep in record.sweeps:
         try:
-            bounds = rule(sweep)
+            bounds = _positive(rule(sweep))
         except RecordError as error:
             errors.append(error)
             failures.append(f"One of {len(record.sweeps)} sweeps could not be read: {error}")
@@ -170,6 +170,16 @@ def _read_each(
     if not found:
         raise errors[0]
     return found, failures
+
+
+def _positive(bounds: Bounds) -> Bounds:
+    """Refuse bounds that no training can use: a sweep from 0 may find nothing above it."""
+    if bounds.max_lr > 0 and math.isfinite(bounds.max_lr):
+        return bounds
+    raise RecordError(
+        "the loss was lowest before the rate rose above 0, so there is no rate to read; sweep more "
+        "slowly: lower end_lr, or take more steps"
+    )
 
 
 def _doubts(record: RangeRecord, metric: str | None) -> list[str]:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from cyclr.errors import RecordError
 from cyclr.rangetest.record import RangeRecord, Series
@@ -14,6 +15,8 @@ from cyclr.rangetest.rules.bounds import Floats, running_mean
 from cyclr.rangetest.way_back import Leg
 
 _WIDTH = 0.05  # share of the record over which its trend is averaged
+_AROUND = 3  # losses on either side that one is compared with, to see whether it is a spike
+_SPIKE = 10.0  # robust deviations of those that make it one
 _LEAST = 9  # values below which there is no telling noise from trend
 _LEAST_BACK = 5  # … on the way back, which is read by averages of five
 
@@ -91,6 +94,25 @@ def _redraw(
 
 
 def _split(loss: Floats) -> tuple[Floats, Floats]:
+    """Split losses into trend and noise; a spike is neither, and stays where it is."""
+    calm, spikes = _without_spikes(loss)
+    trend, rest = _parts(calm)
+    return np.where(spikes, loss, trend), np.where(spikes, 0.0, rest)
+
+
+def _without_spikes(loss: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Put the median of the seven around it in the place of what stands out from them."""
+    padded = np.pad(loss, _AROUND, mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * _AROUND + 1)
+    typical = np.median(windows, axis=1)
+    scatter = np.median(np.abs(windows - typical[:, None]), axis=1)
+    spikes = np.abs(loss - typical) > _SPIKE * 1.4826 * scatter
+    # Without any scatter around it everything would stand out, as in a record without noise.
+    spikes &= scatter > 0
+    return np.where(spikes, typical, loss), spikes
+
+
+def _parts(loss: Floats) -> tuple[Floats, Floats]:
     width = max(3, round(_WIDTH * loss.size)) | 1
     index = np.arange(loss.size)
     # The average shrinks at the ends, down to the very first and last loss alone.

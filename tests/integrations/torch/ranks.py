@@ -10,6 +10,7 @@ from torch import distributed, nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from cyclr import ExponentialSweep
+from cyclr.errors import InputError
 from cyclr.integrations.torch import range_test
 
 LOSS = nn.functional.cross_entropy
@@ -81,6 +82,18 @@ def failing_in_one() -> dict:
     return range_test(model, optimizer, batches, train_step=train_step, sweep=sweep).to_dict()
 
 
+def validating_in_one() -> str:
+    """Validate in the first process only, which would wait for the others for ever."""
+    model = nn.Linear(8, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    validate = (lambda _: {"val_loss": 0.0}) if distributed.get_rank() == 0 else None
+    try:
+        range_test(model, optimizer, [DATA[:32]], LOSS, validate=validate)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 def main(rank: int, count: int, meeting_point: str, out: str) -> None:
     distributed.init_process_group(
         "gloo", init_method=f"file://{meeting_point}", rank=rank, world_size=count
@@ -88,6 +101,7 @@ def main(rank: int, count: int, meeting_point: str, out: str) -> None:
     result = {
         "sweep": whole_sweep(),
         "failing": failing_in_one(),
+        "validating": validating_in_one(),
         "plain": trained(with_test=False),
         "tested": trained(with_test=True),
     }

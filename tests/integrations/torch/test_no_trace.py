@@ -2,7 +2,9 @@
 
 import collections
 import copy
+import functools
 import random
+import signal
 import warnings
 
 import numpy as np
@@ -481,3 +483,126 @@ def test_a_compiled_model_is_not_compiled_again() -> None:
     _train(model, optimizer, stream)
     assert len(graphs) == compiled
     torch._dynamo.reset()
+
+
+class ScaledLoss(nn.Module):
+    """A loss with a parameter, and a count of its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, outputs, labels):
+        self.calls += 1
+        return LOSS(outputs * self.scale, labels)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_parameters_outside_of_the_model_come_back(tmp_path, on_disk) -> None:
+    model, loss_fn = nn.Linear(8, 3), ScaledLoss()
+    optimizer = torch.optim.SGD([*model.parameters(), *loss_fn.parameters()], lr=0.1, momentum=0.9)
+    loss_fn(model(INPUTS), LABELS).backward()
+    gradient = loss_fn.scale.grad.clone()
+    range_test(
+        model, optimizer, BATCHES, loss_fn, sweep=SWEEP, snapshot_dir=tmp_path if on_disk else None
+    )
+    assert torch.equal(loss_fn.scale, torch.ones(3))
+    assert torch.equal(loss_fn.scale.grad, gradient)
+    assert float(loss_fn.calls) == 1
+
+
+def test_parameters_of_a_head_that_only_the_optimizer_knows_come_back() -> None:
+    model, head = nn.Linear(8, 3), nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([*model.parameters(), head])
+    record = range_test(model, optimizer, BATCHES, lambda o, y: LOSS(o * head, y), sweep=SWEEP)
+    assert len(record) > 5
+    assert torch.equal(head, torch.ones(3))
+    assert head.grad is None
+
+
+class Wrapped:
+    """Reads from a loader of its own, as many libraries' loaders do."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(1)
+        self.parts = {
+            "loader": DataLoader(
+                TensorDataset(INPUTS, LABELS), batch_size=32, shuffle=True, generator=generator
+            )
+        }
+
+    def __iter__(self):
+        yield from self.parts["loader"]
+
+
+class Jitter:
+    """A transform, and a collate function, with a random generator of its own."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+
+    def __call__(self, x):
+        return x + float(self.rng.normal())
+
+    def batch(self, examples):
+        inputs, labels = zip(*examples, strict=True)
+        return self(torch.stack(inputs)), torch.stack(labels)
+
+
+class Transformed(Dataset):
+    """A data set with a chain of transforms."""
+
+    def __init__(self) -> None:
+        self.transforms = [Jitter(), Jitter()]
+
+    def __len__(self) -> int:
+        return len(INPUTS)
+
+    def __getitem__(self, i):
+        x = INPUTS[i]
+        for transform in self.transforms:
+            x = transform(x)
+        return x, LABELS[i]
+
+
+@pytest.mark.parametrize(
+    "make_batches",
+    [
+        Wrapped,
+        lambda: DataLoader(Transformed(), batch_size=32),
+        lambda: DataLoader(TensorDataset(INPUTS, LABELS), 32, collate_fn=Jitter().batch),
+        lambda: DataLoader(
+            TensorDataset(INPUTS, LABELS), 32, collate_fn=functools.partial(Jitter().batch)
+        ),
+    ],
+    ids=["wrapper", "transforms", "bound collate function", "partial"],
+)
+def test_what_the_data_is_made_with_comes_back(make_batches) -> None:
+    _compare(lambda: nn.Linear(8, 3), make_batches=make_batches)
+
+
+def test_a_second_interruption_waits_until_all_is_back() -> None:
+    class Slow(nn.Linear):
+        def get_extra_state(self):
+            return 0
+
+        def set_extra_state(self, state) -> None:
+            signal.raise_signal(signal.SIGINT)  # impatient, in the middle of it
+
+    model = nn.Sequential(Slow(8, 8), nn.Linear(8, 3))
+    before = {name: value.clone() for name, value in model.state_dict().items() if name[-1] != "e"}
+    optimizer = _sgd(model)
+    rate = optimizer.param_groups[0]["lr"]
+
+    def stop(test) -> None:
+        if test.step == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        range_test(model, optimizer, BATCHES, LOSS, sweep=SWEEP, on_step=stop)
+    after = model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert optimizer.param_groups[0]["lr"] == rate
+    assert not optimizer.state
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

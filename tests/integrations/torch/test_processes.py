@@ -51,6 +51,11 @@ def test_every_process_has_the_same_record(ranks) -> None:
     assert record.read().max_lr > 0
 
 
+def test_validation_in_some_processes_only_is_refused_in_all(ranks) -> None:
+    for rank in ranks:
+        assert rank["validating"].startswith("validate and validate_every differ between the proc")
+
+
 def test_the_loss_is_the_mean_over_processes(ranks) -> None:
     one, two = (rank["sweep"]["own"] for rank in ranks)
     record = RangeRecord.from_dict(ranks[0]["sweep"]["record"])

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 
 import pytest
 import torch
@@ -280,6 +281,13 @@ def test_nan_from_the_first_step_is_recorded(digits) -> None:
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
+def test_one_model_and_one_optimizer_may_stand_in_lists(digits) -> None:
+    alone, listed = _net(), _net()
+    listed.load_state_dict(alone.state_dict())
+    one = range_test(alone, _sgd(alone), [digits], LOSS, steps=20)
+    assert range_test([listed], [_sgd(listed)], [digits], LOSS, steps=20) == one
+
+
 class TestBadInput:
     def test_an_empty_loader(self) -> None:
         model = _net()
@@ -323,6 +331,62 @@ class TestBadInput:
         model = _net()
         with pytest.raises(InputError, match=next(iter(options))):
             range_test(model, _sgd(model), [digits], LOSS, **options)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"validate": lambda _: 0.3}, 'must be a mapping of metrics, such as {"val_accuracy"'),
+            ({"validate": lambda _: {"loss": 1.0}}, "name it val_loss"),
+            ({"validate": 3}, "validate must be a function, got 3"),
+            ({"validate_every": 3}, "validate_every needs validate"),
+            ({"group": "a"}, "group must be from 0 to 0, got 'a'"),
+            ({"autocast": "bf16"}, "pass such as torch.bfloat16"),
+            ({"scaler": "x"}, "scaler must be a torch.amp.GradScaler"),
+            ({"on_step": 3}, "on_step must be a function, got 3"),
+        ],
+    )
+    def test_natural_mistakes_are_named(self, digits, options, message) -> None:
+        model = _net()
+        with pytest.raises(InputError, match=re.escape(message)):
+            range_test(model, _sgd(model), [digits], LOSS, **options)
+
+    def test_a_loss_that_is_not_reduced(self, digits) -> None:
+        model = _net()
+        with pytest.raises(InputError, match=r"a loss of shape \(\d+,\); make it .* by \.mean"):
+            range_test(
+                model, _sgd(model), [digits], nn.CrossEntropyLoss(reduction="none"), steps=20
+            )
+
+    def test_a_model_that_is_frozen(self, digits) -> None:
+        model = _net().requires_grad_(requires_grad=False)
+        with pytest.raises(InputError, match="nothing to train; unfreeze some"):
+            range_test(model, _sgd(model), [digits], LOSS)
+
+    def test_an_optimizer_of_another_model(self, digits) -> None:
+        with pytest.raises(InputError, match="none of the optimizer's parameters belongs to the"):
+            range_test(_net(), _sgd(_net()), [digits], LOSS)
+
+    def test_a_scaler_where_the_optimizer_evaluates_by_itself(self, digits) -> None:
+        model = _net()
+        lbfgs = torch.optim.LBFGS(model.parameters())
+        with pytest.raises(InputError, match="LBFGS evaluates the loss itself"):
+            range_test(model, lbfgs, [digits], LOSS, scaler=torch.amp.GradScaler("cpu"))
+
+    def test_several_models_without_a_step(self, digits) -> None:
+        models = [_net(), _net()]
+        with pytest.raises(InputError, match="with several models range_test cannot know"):
+            range_test(models, _sgd(models[0]), [digits], LOSS)
+
+    def test_a_metric_given_twice(self, digits) -> None:
+        model = _net()
+        with pytest.raises(InputError, match="train_step and validate both gave 'accuracy'"):
+            range_test(
+                model,
+                _sgd(model),
+                [digits],
+                train_step=lambda *_: {"loss": 1.0, "accuracy": 0.5},
+                validate=lambda _: {"accuracy": 0.5},
+            )
 
     def test_steps_beside_a_sweep(self, digits) -> None:
         model = _net()

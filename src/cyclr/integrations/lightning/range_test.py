@@ -151,7 +151,7 @@ class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
         # A module may return the same objects each time, those of a running fit: they are
         # remembered like the rest, and whoever listens for their updates is not told.
-        self.memory.enter_context(Snapshot(*optimizers))
+        self.memory.enter_context(Snapshot(*optimizers, elsewhere=[trainer.lightning_module]))
         self.memory.enter_context(Attributes(*optimizers, *schedulers, tensors=False))
         for optimizer in optimizers:
             optimizer._optimizer_step_pre_hooks.clear()

@@ -22,8 +22,9 @@ def pair(batch: Any, *, remedy: str) -> Any:
     """
     if isinstance(batch, tuple | list) and len(batch) == 2:
         return batch[0], batch[1]
+    of = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
     raise DataError(
-        f"batches must give (inputs, targets) pairs, got {type(batch).__name__}; {remedy}"
+        f"batches must give (inputs, targets) pairs, got {type(batch).__name__}{of}; {remedy}"
     )
 
 

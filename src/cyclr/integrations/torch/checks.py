@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import DataError, InputError, complaint
-from cyclr.integrations.torch.steps import Loss, TrainStep
+from cyclr.integrations.torch.steps import Loss, TrainStep, needs_closure
 from cyclr.schedules.fields import Constraint
 
 
@@ -16,7 +17,7 @@ def check_training(models: list[Any], optimizers: list[Any]) -> None:
     """Refuse what cannot be trained.
 
     Raises:
-        InputError: A model is none or has no parameters, or an optimizer is none.
+        InputError: A model is none or has no parameters, or an optimizer is none or of others'.
     """
     for model in models:
         if not isinstance(model, nn.Module):
@@ -30,9 +31,17 @@ def check_training(models: list[Any], optimizers: list[Any]) -> None:
             raise InputError(complaint("optimizer", "a torch Optimizer", optimizer, "pass yours"))
     if not models or not optimizers:
         raise InputError("range_test needs at least one model and one optimizer, got an empty list")
+    held = {id(parameter) for model in models for parameter in model.parameters()}
+    for optimizer in optimizers:
+        if not any(id(p) in held for group in optimizer.param_groups for p in group["params"]):
+            raise InputError(
+                "none of the optimizer's parameters belongs to the model, so training would not "
+                "change it; make the optimizer from this model's parameters"
+            )
 
 
 def check_step(
+    models: list[nn.Module],
     optimizers: list[Optimizer],
     loss_fn: Loss | None,
     train_step: TrainStep | None,
@@ -47,12 +56,15 @@ def check_step(
     Constraint(kind="integer", ge=1).check("accumulate", accumulate)
     Constraint(kind="real", gt=0, optional=True).check("max_grad_norm", max_grad_norm)
     if train_step is None:
-        if len(optimizers) > 1:
-            raise InputError(
-                "with several optimizers range_test cannot know the update; pass train_step=…, "
-                "which makes one of all of them"
-            )
+        for what, things in (("optimizers", optimizers), ("models", models)):
+            if len(things) > 1:
+                raise InputError(
+                    f"with several {what} range_test cannot know the update; pass train_step=…, "
+                    "which makes one of all of them"
+                )
+        check_callable("loss_fn", loss_fn)
         return
+    check_callable("train_step", train_step)
     if loss_fn is not None:
         raise InputError(
             "range_test needs either loss_fn (with batches of (inputs, targets)) or train_step; "
@@ -62,6 +74,54 @@ def check_step(
         raise InputError(
             "accumulate and max_grad_norm belong to the built-in step; do both in your train_step"
         )
+
+
+def check_precision(
+    optimizers: list[Optimizer],
+    train_step: TrainStep | None,
+    autocast: Any,
+    scaler: Any,
+) -> None:
+    """Refuse a type or a scaler that cannot be used.
+
+    Raises:
+        InputError: They are none, or the optimizer makes its own evaluations.
+    """
+    if autocast is not None and not isinstance(autocast, torch.dtype):
+        raise InputError(
+            complaint("autocast", "a torch.dtype", autocast, "pass such as torch.bfloat16")
+        )
+    if scaler is None:
+        return
+    if not isinstance(scaler, torch.amp.GradScaler):
+        raise InputError(complaint("scaler", "a torch.amp.GradScaler", scaler, "pass yours"))
+    if train_step is None and any(map(needs_closure, optimizers)):
+        raise InputError(
+            f"{type(optimizers[0]).__name__} evaluates the loss itself, and its gradients would "
+            "never be unscaled; leave out scaler"
+        )
+
+
+def check_validation(validate: Any, validate_every: Any) -> None:
+    """Refuse a validation that cannot be called, or is never made.
+
+    Raises:
+        InputError: validate is no function, or validate_every breaks its bound or is alone.
+    """
+    check_callable("validate", validate)
+    Constraint(kind="integer", ge=1, optional=True).check("validate_every", validate_every)
+    if validate is None and validate_every is not None:
+        raise InputError("validate_every needs validate; pass the function that measures")
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+        InputError: It is there, and cannot.
+    """
+    if value is not None and not callable(value):
+        raise InputError(complaint(name, "a function", value, "pass one, or leave it out"))
 
 
 def check_batches(batches: Any) -> None:

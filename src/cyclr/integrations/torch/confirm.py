@@ -12,7 +12,12 @@ import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
-from cyclr.integrations.torch.checks import check_batches, check_step, check_training
+from cyclr.integrations.torch.checks import (
+    check_batches,
+    check_precision,
+    check_step,
+    check_training,
+)
 from cyclr.integrations.torch.nonfinite import blames_values, each_warning_once
 from cyclr.integrations.torch.processes import Processes
 from cyclr.integrations.torch.scheduler import Scheduler
@@ -74,7 +79,8 @@ def confirm(
         DataError: ``batches`` is empty, or an iterator that cannot be started again.
     """
     check_training([model], [optimizer])
-    check_step([optimizer], loss_fn, train_step, accumulate, max_grad_norm)
+    check_step([model], [optimizer], loss_fn, train_step, accumulate, max_grad_norm)
+    check_precision([optimizer], train_step, autocast, scaler)
     check_batches(batches)
     Constraint(kind="integer", ge=1).check("total_steps", total_steps)
     Constraint(kind="real", gt=0, lt=1).check("share", share)
@@ -85,11 +91,12 @@ def confirm(
     }  # fmt: skip
     own = train_step is None
     step = default_step(loss_fn, **options) if train_step is None else train_step
-    scalers = [] if scaler is None else [scaler]
+    # A loss may have parameters or count, as a module of its own.
+    around = [thing for thing in (scaler, loss_fn) if thing is not None]
     trials = []
     with (
         each_warning_once(),
-        Snapshot(model, optimizer, *scalers, batches, folder=snapshot_dir) as memory,
+        Snapshot(model, optimizer, *around, batches, folder=snapshot_dir) as memory,
         torch.inference_mode(False),
         torch.enable_grad(),
     ):

@@ -19,7 +19,8 @@ _ARITHMETIC: tuple[type[Exception], ...] = (
     torch.linalg.LinAlgError,  # type: ignore[attr-defined] # public, though not in its __all__
 )
 _WORDS = re.compile(
-    r"\b(nans?|infs?|infinity|infinite|non-?finite|not finite|invalid values?)\b"
+    r"\b(nans?|infs?|infinity|infinite|non-?finite|not finite)\b"
+    r"|\binvalid (values|value encountered)\b"
     r"|overflow|explode|diverge",
     re.I,
 )

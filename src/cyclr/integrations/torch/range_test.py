@@ -12,7 +12,14 @@ from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import InputError
-from cyclr.integrations.torch.checks import check_batches, check_step, check_training
+from cyclr.integrations.torch.checks import (
+    check_batches,
+    check_callable,
+    check_precision,
+    check_step,
+    check_training,
+    check_validation,
+)
 from cyclr.integrations.torch.groups import describe
 from cyclr.integrations.torch.nonfinite import each_warning_once
 from cyclr.integrations.torch.processes import Processes
@@ -113,20 +120,23 @@ def range_test(
     """
     models, optimizers = _several(model), _several(optimizer)
     check_training(models, optimizers)
-    check_step(optimizers, loss_fn, train_step, accumulate, max_grad_norm)
+    check_step(models, optimizers, loss_fn, train_step, accumulate, max_grad_norm)
+    check_precision(optimizers, train_step, autocast, scaler)
     check_batches(batches)
+    check_validation(validate, validate_every)
+    check_callable("on_step", on_step)
     _COUNT.check("repeats", repeats)
-    Constraint(kind="integer", ge=1, optional=True).check("validate_every", validate_every)
     rates = Rates(optimizers, group)
     facts = _facts(optimizers, group, accumulate=accumulate, max_grad_norm=max_grad_norm)
     test = _make_test(sweep, steps, facts, batches, accumulate)
     own = train_step is None
     options = {"max_grad_norm": max_grad_norm, "autocast": autocast, "scaler": scaler}
     step = default_step(loss_fn, **options) if train_step is None else train_step  # type: ignore[arg-type]
-    scalers = [] if scaler is None else [scaler]
+    # A loss may have parameters or count, as a module of its own.
+    around = [thing for thing in (scaler, loss_fn) if thing is not None]
     with (
         each_warning_once(),
-        Snapshot(*models, *optimizers, *scalers, batches, folder=snapshot_dir) as memory,
+        Snapshot(*models, *optimizers, *around, batches, folder=snapshot_dir) as memory,
         unheard(optimizers),
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -134,7 +144,10 @@ def range_test(
         sweeper = Sweeper(
             models=models,
             rates=rates,
-            update=lambda batch: step(model, optimizer, batch),
+            # As they were given: a train_step of the user's knows in what form.
+            update=(lambda batch: step(models[0], optimizers[0], batch))
+            if own
+            else (lambda batch: step(model, optimizer, batch)),
             stream=endless(batches, accumulate if own else None),
             validate=None if validate is None else lambda: validate(model),
             validate_every=validate_every,
@@ -179,7 +192,8 @@ def _make_test(
         raise InputError("steps is the length of the default sweep; set it in your sweep instead")
     test = sweep if isinstance(sweep, RangeTest) else RangeTest(sweep, steps=steps)
     per_epoch = None
-    with contextlib.suppress(TypeError):  # iterable data sets have no length
+    # Iterable data sets have no length, and say so in either way.
+    with contextlib.suppress(TypeError, NotImplementedError):
         per_epoch = max(1, len(batches) // accumulate)
     test.fill_in(optimizer=facts, steps_per_epoch=per_epoch)
     return test

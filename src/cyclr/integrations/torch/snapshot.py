@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 import torch
@@ -12,10 +12,18 @@ from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from cyclr.integrations.torch.attributes import Attributes
-from cyclr.integrations.torch.surroundings import data_parts, remember_random, remember_settings
+from cyclr.integrations.torch.interrupts import uninterrupted
+from cyclr.integrations.torch.surroundings import (
+    data_parts,
+    parts_of,
+    remember_random,
+    remember_settings,
+)
 from cyclr.integrations.torch.vault import DiskVault, Vault
 
 Undo = Callable[[], None]
+
+_OBJECTS = 10_000  # in what surrounds a training; where there are more, they are data
 
 # Wrappers whose attributes mirror a state outside of Python, which does not come back with them.
 _WRAPPERS = ("torch.nn.parallel", "torch.distributed")
@@ -35,8 +43,10 @@ class Snapshot:
 
     - of modules: parameters, buffers, gradients, ``requires_grad``, train/eval mode, extra state,
       hooks, and plain attributes (:class:`~cyclr.integrations.torch.attributes.Attributes`);
-    - of optimizers: state, groups, hooks and plain attributes;
-    - of data loaders: the generators, samplers and data sets in them, with their plain attributes;
+    - of optimizers: state, groups, hooks and plain attributes, and those of their parameters that
+      no module given here holds, with their gradients;
+    - of data loaders: the generators, samplers, data sets, transforms and collate functions in
+      them, and of other iterables the objects they hold, all with their plain attributes;
     - ``state_dict`` of anything that has one (gradient scalers, stateful loaders and samplers);
     - Python's, NumPy's and torch's global random generators, on every device in use;
     - torch's settings: gradients enabled, default dtype, determinism, cuDNN, anomaly detection.
@@ -47,16 +57,27 @@ class Snapshot:
         folder: Keep copies of tensors in a file in this folder instead of in memory. The file is
             deleted by :meth:`forget` and when the ``with`` block is left; after a crash it, and a
             text beside it, say how to get the weights back.
+        elsewhere: Modules that another snapshot remembers, to which parameters of optimizers may
+            belong.
 
     Raises:
         InputError: A module has parameters that have no shape yet, or the file cannot be written.
     """
 
-    def __init__(self, *things: Any, folder: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        *things: Any,
+        folder: str | os.PathLike[str] | None = None,
+        elsewhere: Iterable[nn.Module] = (),
+    ) -> None:
         self._vault = Vault() if folder is None else DiskVault(folder)
         self._training: list[Undo] = []
         self._surroundings: list[Undo] = []
+        modules = [t for t in (*things, *elsewhere) if isinstance(t, nn.Module)]
+        known = {id(p) for module in modules for p in module.parameters()}
         for thing in things:
+            if isinstance(thing, Optimizer):
+                self._training.extend(_remember_loose(thing, known, self._vault))
             trained = isinstance(thing, nn.Module | Optimizer | torch.amp.GradScaler)
             undos = self._training if trained else self._surroundings
             undos.extend(_remember(thing, self._vault))
@@ -95,9 +116,10 @@ class Snapshot:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Restore, however the block was left."""
-        self.restore()
-        self.forget()
+        """Restore, however the block was left; a Ctrl-C that comes meanwhile waits until then."""
+        with uninterrupted():
+            self.restore()
+            self.forget()
 
 
 def _remember(thing: Any, vault: Vault) -> Iterator[Undo]:
@@ -105,18 +127,28 @@ def _remember(thing: Any, vault: Vault) -> Iterator[Undo]:
         yield from _remember_module(thing, vault)
     elif isinstance(thing, Optimizer):
         yield from _remember_optimizer(thing, vault)
-    elif isinstance(thing, torch.Generator):
-        yield _remember_generator(thing)
-    elif isinstance(thing, torch.utils.data.DataLoader):
-        yield Attributes(thing, tensors=False).restore
-        for part in data_parts(thing):
-            yield from _remember(part, vault)
     else:
-        if hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict"):
-            yield _remember_stateful(thing)
-        # After the state: loading it may leave a mark that it was loaded.
-        if hasattr(thing, "__dict__"):
-            yield Attributes(thing, tensors=False).restore
+        yield from _remember_around(thing, set())
+
+
+def _remember_around(thing: Any, seen: set[int]) -> Iterator[Undo]:
+    """Remember what is not trained: data, generators, scalers, and what they hold in turn."""
+    if id(thing) in seen or len(seen) >= _OBJECTS:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, torch.Generator):
+        yield _remember_generator(thing)
+        return
+    loader = isinstance(thing, torch.utils.data.DataLoader)
+    stateful = hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict")
+    if stateful and not loader and not isinstance(thing, nn.Module | Optimizer):
+        yield _remember_stateful(thing)
+    # After the state: loading it may leave a mark that it was loaded.
+    if hasattr(thing, "__dict__"):
+        yield Attributes(thing, tensors=False).restore
+    if not isinstance(thing, nn.Module | Optimizer | torch.amp.GradScaler):
+        for part in data_parts(thing) if loader else parts_of(thing):
+            yield from _remember_around(part, seen)
 
 
 def _remember_module(module: nn.Module, vault: Vault) -> Iterator[Undo]:
@@ -126,6 +158,25 @@ def _remember_module(module: nn.Module, vault: Vault) -> Iterator[Undo]:
         yield _remember_part(part, vault)
     for parameter in module.parameters():
         yield _remember_gradient(parameter, vault)
+
+
+def _remember_loose(optimizer: Optimizer, known: set[int], vault: Vault) -> Iterator[Undo]:
+    """Remember the parameters that are in no module, as those of a loss or a separate head."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if id(parameter) not in known:
+                known.add(id(parameter))
+                yield _remember_tensor(parameter, vault)
+                yield _remember_gradient(parameter, vault)
+
+
+def _remember_tensor(tensor: torch.Tensor, vault: Vault) -> Undo:
+    saved = vault.keep(tensor)
+
+    def undo() -> None:
+        _put_back(tensor, saved)
+
+    return undo
 
 
 def _remember_part(part: nn.Module, vault: Vault) -> Undo:

@@ -37,7 +37,7 @@ def default_step(
         losses = []
         for batch in batches:
             with _autocast(device, autocast):
-                loss = forward(model, to_device(batch, device)) / len(batches)
+                loss = _scalar(forward(model, to_device(batch, device))) / len(batches)
             torch.autograd.backward(loss if scaler is None else scaler.scale(loss))
             losses.append(loss.detach())
         if max_grad_norm is not None:
@@ -47,7 +47,7 @@ def default_step(
         return sum(losses[1:], losses[0])
 
     def step(model: nn.Module, optimizer: Optimizer, batches: Any) -> Any:
-        if _needs_closure(optimizer):
+        if needs_closure(optimizer):
             # The first evaluation is at the weights before the update.
             evaluate: Any = functools.partial(gradients, model, optimizer, batches)
             return optimizer.step(evaluate)
@@ -103,6 +103,20 @@ def _named_by(model: nn.Module, keys: tuple[Any, ...]) -> tuple[str, ...]:
     return tuple(key for key in words if key in parameters)
 
 
+def _scalar(loss: Any) -> torch.Tensor:
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        form = f"of shape {tuple(loss.shape)}" if hasattr(loss, "shape") else "that is no tensor"
+        raise InputError(
+            f"loss_fn gave a loss {form}; make it a tensor with one element, such as by .mean()"
+        )
+    if not loss.requires_grad:
+        raise InputError(
+            "the loss does not depend on any parameter that requires a gradient, so there is "
+            "nothing to train; unfreeze some, and do not detach the loss"
+        )
+    return loss
+
+
 def _own_loss(outputs: Any) -> torch.Tensor:
     loss = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
     if loss is None:
@@ -113,7 +127,7 @@ def _own_loss(outputs: Any) -> torch.Tensor:
     return loss  # type: ignore[no-any-return] # whatever the model gives
 
 
-def _needs_closure(optimizer: Optimizer) -> bool:
+def needs_closure(optimizer: Optimizer) -> bool:
     """Say whether the optimizer evaluates the loss itself, as LBFGS does."""
     step = type(optimizer).step
     closure = inspect.signature(step).parameters.get("closure")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Callable, Iterator
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
 import numpy as np
@@ -56,21 +59,52 @@ def data_parts(loader: torch.utils.data.DataLoader[Any]) -> Iterator[Any]:
     batch_sampler = loader.batch_sampler
     samplers = [loader.sampler, batch_sampler, getattr(batch_sampler, "sampler", None)]
     parts = [getattr(owner, "generator", None) for owner in (loader, *samplers)]
-    parts += [*samplers, *_nested(loader.dataset)]
+    parts += [*samplers, loader.dataset, *_held(loader.collate_fn)]
     unique = {id(part): part for part in parts if part is not None}
     yield from unique.values()
 
 
-def _nested(dataset: Any) -> Iterator[Any]:
-    """Give a data set and those inside it, as subsets, concatenations and wrappers hold them."""
-    seen: set[int] = set()
-    waiting = [dataset]
-    while waiting:
-        part = waiting.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        yield part
-        for value in vars(part).values() if hasattr(part, "__dict__") else ():
-            inside = value if isinstance(value, list | tuple) and len(value) < 1000 else (value,)
-            waiting += [v for v in inside if isinstance(v, torch.utils.data.Dataset)]
+def parts_of(thing: Any) -> Iterator[Any]:
+    """Give the objects that one holds and that may change as it is used.
+
+    Data sets hold others, as subsets and concatenations do, and transforms; a wrapper holds the
+    loader it reads from. What only holds data, such as arrays and tables, is left out, and so is
+    what is neither iterated over nor called.
+    """
+    values = vars(thing).values() if hasattr(thing, "__dict__") else ()
+    for value in values:
+        yield from _held(value)
+
+
+def _held(value: Any, depth: int = 2) -> Iterator[Any]:
+    """Look into collections, partial functions and bound methods for objects with attributes."""
+    if isinstance(value, functools.partial):
+        inside: Iterable[Any] = (value.func, *value.args, *value.keywords.values())
+    elif isinstance(value, types.MethodType):
+        inside = (value.__self__,)
+    elif isinstance(value, dict):
+        inside = value.values()
+    elif isinstance(value, list | tuple | set):
+        inside = value
+    else:
+        if _may_change(value):
+            yield value
+        return
+    if depth and (not isinstance(value, Sized) or len(value) < _DATA):
+        for entry in inside:
+            yield from _held(entry, depth - 1)
+
+
+def _may_change(value: Any) -> bool:
+    """Say whether it is something to iterate over, to index or to call, and not plain data."""
+    kind = type(value)
+    if isinstance(value, type | types.FunctionType | torch.Tensor):
+        return False
+    home = kind.__module__.partition(".")[0]
+    if not hasattr(value, "__dict__") or home in _DATA_PACKAGES | sys.stdlib_module_names:
+        return False
+    return any(hasattr(kind, name) for name in ("__iter__", "__getitem__", "__call__"))
+
+
+_DATA = 1000
+_DATA_PACKAGES = {"numpy", "pandas", "polars", "pyarrow", "datasets", "PIL", "h5py", "scipy"}

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
-from cyclr.errors import DataError, InputError
+from cyclr.errors import DataError, InputError, complaint
 from cyclr.integrations.torch.groups import set_value
 from cyclr.integrations.torch.modes import evaluating
 from cyclr.integrations.torch.nonfinite import blames_values
@@ -37,9 +37,9 @@ class Rates:
     def __init__(self, optimizers: Sequence[Optimizer], group: int | None = None) -> None:
         groups = [g for optimizer in optimizers for g in optimizer.param_groups]
         if group is not None:
-            if not 0 <= group < len(groups):
+            if type(group) is not int or not 0 <= group < len(groups):
                 raise InputError(
-                    f"group must be from 0 to {len(groups) - 1}, got {group}; the optimizer has "
+                    f"group must be from 0 to {len(groups) - 1}, got {group!r}; the optimizer has "
                     f"{len(groups)} parameter groups"
                 )
             groups = [groups[group]]
@@ -81,11 +81,21 @@ class Sweeper:
 
     def run(self, test: RangeTest, put_back: Callable[[], None]) -> RangeRecord:
         """Run a test; if it began too high, put the training back and begin lower."""
+        self._agree()
         while True:
             self._run_once(test)
             if not test.restart_lower():
                 return test.record
             put_back()
+
+    def _agree(self) -> None:
+        """Make sure that all processes validate, and when, or none: they would wait in vain."""
+        own = {"some": float(self.validate is not None), "every": float(self.validate_every or 0)}
+        if self.processes.mean(own) != own:
+            raise InputError(
+                "validate and validate_every differ between the processes, and metrics are "
+                "averaged over all of them; give the same in each"
+            )
 
     def _run_once(self, test: RangeTest) -> None:
         for model in self.models:
@@ -119,6 +129,11 @@ class Sweeper:
                 'give the loss under the name "loss"'
             )
         more = {str(n): as_number(str(n), v) for n, v in told.items() if v is not None}
+        if twice := sorted(set(metrics) & set(more)):
+            raise InputError(
+                f"train_step and validate both gave {twice[0]!r}; name the validation's otherwise, "
+                f"such as val_{twice[0]}"
+            )
         return more.pop("loss"), {**metrics, **more}, None
 
     def _validated(self, test: RangeTest) -> dict[str, float]:
@@ -126,7 +141,14 @@ class Sweeper:
         if self.validate is None or test.on_way_back or test.step % every:
             return {}
         with _all_evaluating(self.models):
-            found = self.validate()
+            found: Any = self.validate()
+        if not isinstance(found, Mapping):
+            form = 'a mapping of metrics, such as {"val_accuracy": 0.9}'
+            raise InputError(complaint("what validate gave", form, found, "name the number"))
+        if "loss" in found:
+            raise InputError(
+                'validate gave a metric named "loss", which is the training loss; name it val_loss'
+            )
         return {name: as_number(name, value) for name, value in found.items()}
 
 

@@ -31,11 +31,17 @@ def accuracy(record: RangeRecord) -> Bounds:
     Reference: arXiv 1506.01186, section 3.3 and figure 3.
     """
     series = _series(record)
-    lr = np.asarray(record.lr)[list(series.steps)]
-    raw = np.asarray(series.values)
+    lr, raw = np.asarray(record.lr)[list(series.steps)], np.asarray(series.values, dtype=float)
+    measured = np.isfinite(raw)
+    lr, raw = lr[measured], raw[measured]
     smooth = running_mean(raw, 3)
     rise = float(smooth.max() - smooth[0])
     caveats = []
+    if missing := int((~measured).sum()):
+        caveats.append(
+            f"{missing} of {measured.size} measurements of the accuracy were not finite and are "
+            "left out."
+        )
     scatter = _scatter(raw)
     if rise <= max(4 * scatter, 1e-12):
         caveats.append(
@@ -90,9 +96,10 @@ def _series(record: RangeRecord) -> Series:
         )
     # Validation accuracy is what the paper plots; prefer it over one measured on the batch.
     series = record.metrics[min(names, key=lambda name: (not name.startswith("val"), name))]
-    if len(series.steps) < _LEAST:
+    finite = int(np.isfinite(series.values).sum())
+    if finite < _LEAST:
         raise RecordError(
             f"the accuracy rule needs {_LEAST} measurements and the record holds "
-            f"{len(series.steps)}; validate more often"
+            f"{finite}; validate more often"
         )
     return series

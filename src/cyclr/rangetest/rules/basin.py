@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cyclr.rangetest.record import RangeRecord
-from cyclr.rangetest.rules.bounds import Bounds, Floats, doubts, finite_part, noise, running_mean
+from cyclr.rangetest.rules.bounds import Bounds, Floats, doubts, noise, readable_part, running_mean
 from cyclr.rangetest.way_back import Leg
 
 _WIDTH = 0.05  # share of the losses that the zero-lag average spans
@@ -21,6 +21,7 @@ _EXPONENT = 0.3  # how the margin grows with the clearness of the fall
 _CLEAREST = 200.0  # … up to here: a loss without noise does not ask for an endless margin
 _RECOVERED = 0.8  # share of the fall that is there again where the way back has recovered
 _AGREEING = 5  # losses on the way back whose average says so
+_FAR = 3.0  # how many times higher the way back must read to be remarked on
 _STARTED = 0.1  # share of the fall by which the loss has begun to move
 _NEAREST, _FARTHEST = 3.0, 10.0  # max_lr / base_lr stays between these
 
@@ -84,12 +85,20 @@ def basin(record: RangeRecord) -> Bounds:
 
     Reference: arXiv 1506.01186, section 3.3, for what to look for; the arithmetic is ours.
     """
-    lr, loss = finite_part(record)
+    lr, loss = readable_part(record)
     found, top = find_basin(lr, loss)
     max_lr = float(np.sqrt(found.begins * found.ends)) / found.clearness**_EXPONENT
-    max_lr = max(max_lr, recovers(record.way_back, found))
+    caveats = doubts(record, loss, top)
+    again = recovers(record.way_back, found)
+    if again > _FAR * max_lr:
+        caveats += (
+            f"The sweep alone gives {max_lr:.3g}; max_lr is higher because the net trained again "
+            f"at {again:.3g} on the way back, which chance may decide. Sweep with repeats, or "
+            "confirm it.",
+        )
+    max_lr = max(max_lr, again)
     base_lr = float(np.clip(found.moves, max_lr / _FARTHEST, max_lr / _NEAREST))
-    return Bounds(base_lr, max_lr, doubts(record, loss, top))
+    return Bounds(base_lr, max_lr, caveats)
 
 
 def find_basin(lr: Floats, loss: Floats) -> tuple[Basin, int]:

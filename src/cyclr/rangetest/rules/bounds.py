@@ -53,6 +53,32 @@ def finite_part(record: RangeRecord, *, least: int = 5) -> tuple[Floats, Floats]
     )
 
 
+def readable_part(record: RangeRecord) -> tuple[Floats, Floats]:
+    """Give the finite part of a record off which a rate can be read.
+
+    Raises:
+        RecordError: As :func:`finite_part`; or the losses are all the same; or the sweep diverged
+            and its losses have been above the first few ever since.
+    """
+    lr, loss = finite_part(record)
+    if loss.max() == loss.min():
+        raise RecordError(
+            f"the loss is {loss[0]:g} at every rate: the rate has no effect. See that the loss "
+            "depends on the model, and that the optimizer has the model's parameters"
+        )
+    # Then the level that noise() takes for the start is one of an exploded loss.
+    first = max(5, loss.size // 10) // 2
+    highest, lowest = np.maximum.accumulate(loss)[:-1], np.minimum.accumulate(loss[::-1])[-2::-1]
+    above = (highest < lowest)[:first]
+    if record.outcome in (Outcome.DIVERGED, Outcome.NON_FINITE) and above.any():
+        raise RecordError(
+            f"the loss rose from the first steps, at rates of {lr[0]:.3g} to {lr[first]:.3g}, and "
+            "never came down: the sweep began beyond divergence. Lower start_lr, or end_lr where "
+            "the rate rises linearly"
+        )
+    return lr, loss
+
+
 def noise(loss: Floats) -> Noise:
     """Estimate where the losses start and how they scatter."""
     head = loss[: max(5, loss.size // 10)]
@@ -61,15 +87,19 @@ def noise(loss: Floats) -> Noise:
     return Noise(float(np.median(head)), float(scale * np.median(np.abs(np.diff(loss)))))
 
 
+@np.errstate(over="ignore")  # losses near the largest number
 def running_mean(values: Any, width: int) -> Floats:
     """Average over a centred window of odd width, shorter at the ends: no lag."""
     series = np.asarray(values, dtype=float)
-    half = min(width, series.size) // 2
-    sums = np.concatenate([[0.0], np.cumsum(series)])
-    index = np.arange(series.size)
-    reach = np.minimum(half, np.minimum(index, series.size - 1 - index))
-    low, high = index - reach, index + reach + 1
-    return np.asarray((sums[high] - sums[low]) / (high - low))
+    half = min(width // 2, (series.size - 1) // 2)
+    # Window by window: in differences of cumulative sums one huge value would spoil all after it.
+    windows = np.lib.stride_tricks.sliding_window_view(series, 2 * half + 1)
+    mean = np.empty_like(series)
+    mean[half : series.size - half] = windows.mean(axis=1)
+    for reach in range(half):
+        mean[reach] = series[: 2 * reach + 1].mean()
+        mean[series.size - 1 - reach] = series[series.size - 1 - 2 * reach :].mean()
+    return mean
 
 
 def doubts(record: RangeRecord, loss: Floats, top: int) -> tuple[str, ...]:
@@ -86,7 +116,10 @@ def doubts(record: RangeRecord, loss: Floats, top: int) -> tuple[str, ...]:
     # Away from the ends, where the average is of fewer losses and noisier.
     inside = running_mean(loss, width)[width // 2 : loss.size - width // 2]
     fall = level - float(inside.min())
-    if fall <= 5 * spread / np.sqrt(width):
+    unclear = fall <= 5 * spread / np.sqrt(width)
+    if unclear and record.outcome is Outcome.NON_FINITE:
+        found.append(_broke_off(record))
+    elif unclear:
         found.append(
             "The loss never fell clearly below where it began: the record is flat or too noisy to "
             "support a conclusion. Use more steps, a wider range or a larger batch."
@@ -102,3 +135,14 @@ def doubts(record: RangeRecord, loss: Floats, top: int) -> tuple[str, ...]:
             "Lower start_lr."
         )
     return tuple(found)
+
+
+def _broke_off(record: RangeRecord) -> str:
+    """Say where a loss stopped being finite although the rate had not moved it yet."""
+    step = next(i for i, loss in enumerate(record.loss) if not np.isfinite(loss))
+    why = f" {record.notes[-1]}" if record.notes else ""
+    return (
+        f"The loss became {record.loss[step]} at step {step}, at a rate of {record.lr[step]:.3g}, "
+        "before it had moved: rather the fault of that batch, or of the model, than of the rate. "
+        f"Look at it, or sweep with other batches.{why}"
+    )

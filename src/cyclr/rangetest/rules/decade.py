@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cyclr.rangetest.record import RangeRecord
-from cyclr.rangetest.rules.bounds import BASE_SHARE, Bounds, doubts, finite_part
+from cyclr.rangetest.rules.bounds import BASE_SHARE, Bounds, doubts, readable_part
 
 _DECADE = 10.0
 
@@ -27,7 +27,7 @@ def decade(record: RangeRecord) -> Bounds:
     Reference: the rule of thumb of practitioners' range tests; the quarter is from arXiv
     1506.01186, section 3.3.
     """
-    lr, loss = finite_part(record)
+    lr, loss = readable_part(record)
     lowest = int(np.argmin(loss))
     max_lr = float(lr[lowest]) / _DECADE
     return Bounds(max_lr / BASE_SHARE, max_lr, doubts(record, loss, lowest))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cyclr.rangetest.record import RangeRecord
-from cyclr.rangetest.rules.bounds import Bounds, doubts, finite_part, noise, running_mean
+from cyclr.rangetest.rules.bounds import Bounds, doubts, noise, readable_part, running_mean
 
 _WIDTH = 0.05  # share of the sweep that the zero-lag average spans
 _NOISES = 2.0  # how many standard errors count as equally low
@@ -33,7 +33,7 @@ def knee(record: RangeRecord) -> Bounds:
     Reference: arXiv 1506.01186, section 3.3, and 1803.09820, sections 3 and 4, for what to look
     for; the arithmetic is ours.
     """
-    lr, loss = finite_part(record)
+    lr, loss = readable_part(record)
     width = max(3, round(_WIDTH * loss.size)) | 1
     smooth = running_mean(loss, width)
     level, spread = noise(loss)
