@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 import cyclr.schedules
 
@@ -46,8 +47,10 @@ def _run(page: str) -> dict[str, object]:
     return names
 
 
-def test_the_torch_page_s_python_runs() -> None:
+def test_the_torch_page_s_python_runs(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
     assert _run("docs/torch.md")["scheduler"].last_epoch == 200
+    assert torch.load("run.pt")["step"] == 200
 
 
 def test_the_schedules_page_s_python_runs_and_its_comments_are_true(monkeypatch) -> None:

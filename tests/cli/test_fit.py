@@ -125,8 +125,10 @@ def test_the_files_agree_with_each_other_and_with_stdout(digits: Finished) -> No
     record = RangeRecord.load(digits.folder / "record.json")
     assert summary["recipe"] == recipe.to_dict()
     assert summary["reading"] == record.read().to_dict()
-    assert summary["reading"] == json.loads((digits.folder / "reading.json").read_text())
     lines = read_metrics(digits.folder)
+    at_best = [m for m in lines if m["step"] == summary["best"]["step"] and "val_loss" in m]
+    assert summary["best_metrics"]["val_loss"] == at_best[0]["val_loss"]
+    assert summary["reading"] == json.loads((digits.folder / "reading.json").read_text())
     rates = [line["lr"] for line in lines if "loss" in line]
     assert rates == pytest.approx([recipe.lr(k) for k in range(660)], rel=1e-12)
     stops = [line["step"] for line in lines if line.get("stopping_point")]
@@ -163,6 +165,24 @@ def test_the_result_for_people(run: Command) -> None:
     assert lines["ended"].startswith("completed")
     assert lines["interval"].startswith("base_lr ")
     assert "training" in err
+
+
+def test_the_best_is_given_with_what_it_reached(run: Command) -> None:
+    options = ("--out", "one", "--validate-every", "1ep", "--epochs", "8")
+    out = run("fit", "own.py:small", *options)[1]
+    (best,) = (line for line in out.splitlines() if line.startswith("best "))
+    assert re.search(r"one/checkpoints/step-\d+  val_loss [\d.]+  val_accuracy 0\.\d+$", best)
+    (fit,) = (line for line in out.splitlines() if line.startswith("fit "))
+    assert "The validation loss " in fit
+
+
+def test_a_recipe_for_epochs_of_another_length_is_remarked_on(run: Command, tmp_path: Path) -> None:
+    lr = Triangular(base_lr=0.01, max_lr=0.1, stepsize=8, cycles=1)
+    Recipe(lr=lr, total_steps=16, steps_per_epoch=32).save(tmp_path / "recipe.json")
+    code, _, err = run("fit", "own.py:small", "--recipe", "recipe.json", "--out", "one")
+    assert code == 0
+    assert "made for 32 updates an epoch, and this training has 8: its 16 updates are 2 ep" in err
+    assert "2 epochs, not 0.5" in err
 
 
 def test_a_budget_too_small_to_confirm_is_refused_before_the_range_test(run: Command) -> None:

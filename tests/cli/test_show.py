@@ -125,6 +125,17 @@ def test_a_run_that_diverged_at_once_is_shown(run: Command, tmp_path: Path) -> N
     assert "outcome  diverged after 175 updates\n" in out
 
 
+def test_records_and_runs_are_shown_alone(
+    run: Command, record: RangeRecord, tmp_path: Path
+) -> None:
+    record.save(tmp_path / "a.json")
+    (tmp_path / "folder").mkdir()
+    for alone in ("a.json", "folder"):
+        code, _, err = run("show", TRIANGLE, alone)
+        assert code == 2
+        assert f"{alone} is no schedule or recipe, and is shown alone; name only it" in err
+
+
 def test_rules_are_for_records(run: Command, record: RangeRecord, tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text(CYCLE.to_json())
     code, _, err = run("show", "spec.json", "--rule", "knee")

@@ -210,6 +210,13 @@ def _begin(
         )
         for line in given.notes:
             say(line)
+    elif given.steps_per_epoch not in (None, per_epoch):
+        say(
+            f"the recipe was made for {given.steps_per_epoch} updates an epoch, and this training "
+            f"has {per_epoch}: its {given.total_steps:,} updates are "
+            f"{given.total_steps / per_epoch:.3g} epochs, not "
+            f"{given.total_steps / given.steps_per_epoch:.3g}"
+        )
     kept = {"record": record, "reading": None if reading is None else reading.to_dict()}
     run = _train(request, parts, given, folder, settings, **kept)
     if record is not None and processes.main:

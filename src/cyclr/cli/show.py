@@ -56,6 +56,9 @@ def show(
     if drawer is not None:
         drawer(specs[0], plot, as_json=as_json)
         return
+    for spec in specs if len(specs) > 1 else ():
+        if look(spec) is not None:
+            raise InputError(f"{spec} is no schedule or recipe, and is shown alone; name only it")
     units = Units(steps_per_epoch=steps_per_epoch, total_steps=total_steps or steps)
     loaded = [_load(spec, units) for spec in specs]
     lengths = [length for _, length in loaded if length is not None]

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cyclr.cli.options import print_json, print_pairs, reading_pairs, say
+from cyclr.cli.options import is_main, print_json, print_pairs, reading_pairs, say
 from cyclr.cli.plan import recipe_pairs
 from cyclr.recipe import Recipe
 
@@ -53,9 +53,16 @@ class Watch:
 
 def report(run: Run, reading: Any, as_json: bool) -> None:
     """Print a finished run on stdout."""
+    from cyclr.report.runs import evaluation_at, signs_of_fit
+
+    if not is_main():
+        return  # the folder may be on another machine
+    assert run.folder is not None  # the command always trains into one
+    seen = signs_of_fit(run.folder)
+    at_best = evaluation_at(run.folder, run.best)
     if as_json:
         found = None if reading is None else reading.to_dict()
-        print_json({**run.to_dict(), "reading": found})
+        print_json({**run.to_dict(), "reading": found, "best_metrics": at_best, "fit": seen})
         return
     skipped = {"skipped updates": f"{run.skipped:,}"} if run.skipped else {}
     print_pairs(
@@ -68,7 +75,10 @@ def report(run: Run, reading: Any, as_json: bool) -> None:
             **{name: f"{value:.4f}" for name, value in run.metrics.items()},
             **_snapshots(run),
             "recommended": _model(run, run.recommended),
-            "best": _model(run, run.best),
+            "best": "  ".join(
+                [_model(run, run.best), *(f"{k} {v:.4f}" for k, v in at_best.items())]
+            ),
+            **({"fit": seen} if seen else {}),
             "folder": str(run.folder),
         }
     )

@@ -12,6 +12,7 @@ import numpy as np
 
 from cyclr.report.terminal import chart
 from cyclr.training.run import read_metrics
+from cyclr.tuning.words import fit_words
 
 _POINTS = 400  # as many as a terminal can show
 _FAR = 10
@@ -66,6 +67,39 @@ class Curves:
             return steps[:0], values[:0]
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         return steps[width // 2 :][: len(smooth)], smooth
+
+
+_TOLERANCE = 0.05  # share of a validation loss by which it has clearly risen or fallen
+
+
+def evaluation_at(folder: str | os.PathLike[str], step: int | None) -> dict[str, float]:
+    """Give the metrics of the evaluation made after so many updates; empty if there was none."""
+    for line in Curves.read(folder).evaluations:
+        if line["step"] == step:
+            return {k: v for k, v in line.items() if k.startswith("val_")}
+    return {}
+
+
+def signs_of_fit(folder: str | os.PathLike[str]) -> str:
+    """Say what a run's losses show of under- or overfitting; empty where too little was measured.
+
+    Args:
+        folder: The run's folder.
+
+    Reference: arXiv 1803.09820, section 3.
+    """
+    curves = Curves.read(folder)
+    steps, losses = _finite(*curves.series("val_loss"))
+    at, trained = _finite(*_smooth_or_raw(curves))
+    if not at.size:
+        return ""
+    return fit_words(
+        [
+            {"step": step, "val_loss": loss, "loss": float(np.interp(step, at, trained))}
+            for step, loss in zip(steps.tolist(), losses.tolist(), strict=True)
+        ],
+        _TOLERANCE,
+    )
 
 
 def run_chart(folder: str | os.PathLike[str], *, width: int = 64) -> str:
