@@ -165,3 +165,18 @@ def test_a_plan_as_rows_adds_up() -> None:
         ("together", "6", "", "795", "7 min"),
     ]
     assert [duration(s) for s in (3, 99, 600, 9000)] == ["3 s", "99 s", "10 min", "2.5 h"]
+
+
+@pytest.mark.parametrize(("others", "said"), [((0.3, 0.9), True), ((0.03, 0.3), False)])
+def test_a_rate_that_stays_says_if_no_lower_one_was_tried(
+    others: tuple[float, ...], said: bool
+) -> None:
+    rates = (0.1, *others)
+    losses = (0.2, 0.3, 0.3)
+    results = [
+        result_of(loss, rate, bounds=(rate / 10, rate))
+        for loss, rate in zip(losses, rates, strict=True)
+    ]
+    text = paragraph(request(), results[0], results[0], [_choice("rate", *results)], None, 0.01)
+    assert "ate stays 0.1: the best other is 50.0% higher" in text
+    assert ("no lower rate was tried in runs as long" in text) == said

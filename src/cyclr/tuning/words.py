@@ -143,7 +143,15 @@ def _chosen(choice: Choice, chance: float) -> str:
     if not math.isfinite(best.val_loss):
         return f"No other {choice.stage} trained to its end."
     how = difference(after.val_loss, best.val_loss, chance)
-    return f"{choice.stage.capitalize()} stays {value}: the best other is {how}."
+    return f"{choice.stage.capitalize()} stays {value}: the best other is {how}{_untried(choice)}."
+
+
+def _untried(choice: Choice) -> str:
+    """Say so where the rate that stays is the lowest that was tried: a lower one may do better."""
+    rates = [result.max_lr for result in choice.tried]
+    if choice.stage != "rate" or choice.after.max_lr > min(rates) or len(rates) < 2:
+        return ""
+    return "; no lower rate was tried in runs as long (a larger budget would)"
 
 
 def _why_not_lower(choice: Choice) -> str:
