@@ -299,3 +299,12 @@ def test_a_sweep_without_an_end_is_an_error() -> None:
 def test_a_sweep_that_is_not_a_schedule_is_an_error() -> None:
     with pytest.raises(SpecError, match="sweep must be a cyclr schedule, got 100"):
         RangeTest(100)
+
+
+def test_a_long_sweep_notices_a_divergence_within_a_thousandth_of_it() -> None:
+    rng = np.random.default_rng(0)
+    test = RangeTest(LinearSweep(start_lr=0.0, end_lr=1.0, steps=10_000))
+    for k, _ in enumerate(test):
+        test.tell(loss=2.0 + 0.01 * rng.standard_normal() + (50.0 if k >= 8000 else 0.0))
+    assert test.record.outcome is Outcome.DIVERGED
+    assert 8002 <= len(test.record) <= 8012

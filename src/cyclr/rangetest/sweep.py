@@ -21,6 +21,7 @@ from cyclr.schedules.spec import Schedule
 __all__ = ["RangeTest", "default_sweep"]
 
 _DECADES = 8  # from 1e-7 to 10
+_CLOSE = 1000  # losses up to which all are looked at after every update; later, now and then
 _AT_ONCE = 1.2  # decades within which a divergence says that the sweep began too high
 
 
@@ -220,6 +221,8 @@ class RangeTest:
 
     def _diverged(self) -> bool:
         losses = self._loss
+        if len(losses) % max(1, len(losses) // _CLOSE):
+            return False  # looking at all of a long record after every update would cost more
         early = len(losses) <= 2 * self._at_once
         return (
             divergence.exploded(losses)
