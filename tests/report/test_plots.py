@@ -191,3 +191,10 @@ def test_several_schedules_share_one_axis_with_a_legend() -> None:
     (axes,) = schedule_figure({"lr": curves}, steps=5).axes
     assert [line.get_label() for line in axes.lines] == ["one", "two"]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one", "two"]
+
+
+def test_a_spec_keeps_its_colour_where_it_is_alone() -> None:
+    one, two = Constant(value=0.1), Constant(value=0.2)
+    figure = schedule_figure({"lr": {"1": one, "2": two}, "weight_decay": {"2": two}}, steps=10)
+    colours = [[line.get_color() for line in axes.lines] for axes in figure.axes]
+    assert colours == [["C0", "C1"], ["C1"]]

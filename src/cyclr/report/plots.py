@@ -132,10 +132,12 @@ def schedule_figure(curves: Mapping[str, Mapping[str, Schedule]], *, steps: int)
         A Matplotlib figure.
     """
     figure, rows = _figure(len(curves), height=1.2 + 2.0 * len(curves))
+    # A spec keeps its colour in every chart, also where it is alone.
+    labels = list(dict.fromkeys(label for members in curves.values() for label in members))
     for axes, (name, members) in zip(rows, curves.items(), strict=True):
         for label, schedule in members.items():
             at = drawn_steps(schedule, steps)
-            axes.plot(at, schedule(at), label=label)
+            axes.plot(at, schedule(at), label=label, color=f"C{labels.index(label)}")
         axes.set_ylabel(name)
         axes.grid(alpha=0.25)
     if any(len(members) > 1 for members in curves.values()):
