@@ -1,6 +1,7 @@
 """``cyclr reproduce``."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 from cyclr.cli.app import app
 from cyclr.errors import InputError
-from experiments.paper_runs import write_grid
+from experiments.paper_runs import GRID, write_grid
 
 
 def _run(papers: Path, *arguments: str) -> Any:
@@ -19,7 +20,23 @@ def _run(papers: Path, *arguments: str) -> Any:
 
 def test_without_a_name_it_lists_the_tables(tmp_path: Path) -> None:
     result = _run(write_grid(tmp_path))
-    assert (result.exit_code, result.stdout) == (0, "paper-table  A table\n")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "paper-table  A table (full 0/8, cpu 0/2)\n",
+    )
+    papers = tmp_path / "papers"
+    _run(papers, "paper-table", "--only", "fixed")
+    assert _run(papers).stdout == "paper-table  A table (full 0/8, cpu 1/2)\n"
+
+
+def test_the_tier_is_the_scaled_one_where_there_is_one(tmp_path: Path) -> None:
+    said = "paper-table: tier cpu, of full, cpu, smoke; choose with --tier"
+    assert said in _run(write_grid(tmp_path), "paper-table", "--no-run").stderr
+    head, scaled = GRID.split("[tiers.cpu]")
+    text = head + scaled[scaled.index("[[rows]]") :].replace("[rows.tiers.cpu]\nsteps = 8\n", "")
+    result = _run(write_grid(tmp_path / "b", text), "paper-table", "--no-run")
+    assert "paper-table: tier full, of full, smoke; choose with --tier" in result.stderr
+    assert "tier full\n" in result.stdout
 
 
 def test_it_runs_and_prints_the_table(tmp_path: Path) -> None:
@@ -29,7 +46,8 @@ def test_it_runs_and_prints_the_table(tmp_path: Path) -> None:
     lines = result.stdout.splitlines()
     assert lines[0] == "A table (nowhere, Table 1), tier cpu"
     assert lines[4].startswith("| fixed rate (`fixed`) | 6 | 50.0 | ")
-    assert lines[6].startswith("| one cycle (`cycle`) | 8 |  | ")
+    assert lines[5].startswith("| one cycle (`cycle`) | 8 |  | ")
+    assert lines[6:] == ["", "For tests."]  # the grid's note; no row shown has one, nor the tier
     assert "paper-table cpu fixed seed 0: " in result.stderr
     assert len(list((papers / "paper" / "results" / "table" / "cpu").iterdir())) == 2
 
@@ -56,12 +74,59 @@ def test_nothing_is_run_when_only_the_table_is_asked_for(tmp_path: Path) -> None
     assert not (tmp_path / "store").exists()
 
 
-def test_first_steps_are_not_kept_beside_the_grids(tmp_path: Path) -> None:
+def test_a_seed_given_twice_is_run_once_and_only_the_rows_asked_for_are_printed(
+    tmp_path: Path,
+) -> None:
+    arguments = ["--tier", "full", "--seeds", "0,0", "--only", "fixed-4", "--only", "cycle"]
+    result = _run(write_grid(tmp_path), "paper-table", *arguments)
+    assert result.stderr.count("paper-table full cycle seed 0: begins, 12 updates") == 1
+    table = [line for line in result.stdout.splitlines() if line.startswith("| ")][1:]
+    assert [line.split("`")[1] for line in table] == ["fixed-4", "cycle"]
+    assert "the cycle beats" not in result.stdout  # it is about a row that is not shown
+
+
+def test_a_result_of_other_settings_is_refused_though_nothing_is_run(tmp_path: Path) -> None:
+    papers = write_grid(tmp_path)
+    _run(papers, "paper-table", "--only", "fixed")
+    grid = papers / "paper" / "table.toml"
+    grid.write_text(GRID.replace("value = 0.05", "value = 0.06"))
+    page = str(tmp_path / "page.md")
+    for arguments in (["paper-table", "--no-run"], ["--page", page], ["paper-table"], []):
+        with pytest.raises(InputError, match=r"fixed-seed0\.json was made under other settings"):
+            _run(papers, *arguments)
+
+
+def test_first_steps_are_kept_nowhere(tmp_path: Path) -> None:
     papers = write_grid(tmp_path)
     result = _run(papers, "paper-table", "--tier", "smoke", "--only", "cycle")
     assert result.exit_code == 0
     assert "| one cycle (`cycle`) | 3 |" in result.stdout
     assert not (papers / "paper" / "results").exists()
+    assert not (tmp_path / "store").exists()
+    assert not list(Path(tempfile.gettempdir()).glob("cyclr-smoke-*"))
+
+
+def test_shipped_grids_are_smoked_with_their_figures(tmp_path: Path) -> None:
+    papers, out = Path(__file__).parents[2] / "papers", tmp_path / "out"
+    for table, rows in (
+        ("clr-table1", ["table2-25k", "exp_range-42k"]),
+        ("superconvergence-hessian", ["constant"]),
+    ):
+        only = [part for row in rows for part in ("--only", row)]
+        arguments = [table, "--tier", "smoke", *only, "--threads", "1", "--out", str(out)]
+        result = CliRunner().invoke(app, ["reproduce", *arguments, "--papers", str(papers)])
+        assert result.exit_code == 0, result.output
+        table_lines = [line for line in result.stdout.splitlines() if line.startswith("| ")][1:]
+        assert [line.split("`")[1] for line in table_lines] == rows
+        assert all("| 1 of 1 |" in line for line in table_lines)
+        written = (out / f"{table}-smoke.md").read_text()
+        assert written.startswith("| row | steps | printed |")
+        assert "\n\nTier smoke. The first steps, on made-up images of the same" in written
+    assert {path.name for path in out.glob("*.png")} == {
+        "clr-table1-smoke-accuracy.png",
+        "superconvergence-hessian-smoke-accuracy.png",
+        "superconvergence-hessian-smoke-hessian-free-each-step.png",
+    }
 
 
 def test_the_page_is_written(tmp_path: Path) -> None:
@@ -76,7 +141,11 @@ def test_the_page_is_written(tmp_path: Path) -> None:
     [
         (["nothing"], "there is no table 'nothing'; there are: paper-table"),
         (["paper-table", "--tier", "gpu"], "paper-table has no tier 'gpu'"),
-        (["paper-table", "--seeds", "0,x"], "--seeds must be whole numbers and commas, got '0,x'"),
+        (
+            ["paper-table", "--seeds", "0,x"],
+            "--seeds must be whole numbers ≥ 0 with commas between, got '0,x'",
+        ),
+        (["paper-table", "--seeds", "-1"], "--seeds must be whole numbers ≥ 0 .*, got '-1'; write"),
         (["paper-table", "--only", "x"], "paper-table has no row 'x'"),
     ],
 )

@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from cyclr import LinearSweep, Recipe, Triangular
+from cyclr.experiments.grid import Grid
+from cyclr.experiments.results import result_path
 from cyclr.experiments.runspec import RunSpec
+from cyclr.experiments.store import write_result
 
 GRID = """
 title = "A table"
@@ -121,3 +124,12 @@ def sweep_result() -> dict[str, Any]:
     rates = [0.02 * (i + 1) / 40 for i in range(40)]
     rise = [min(1.0, max(0.0, (rate - 0.001) / 0.005)) for rate in rates]
     return result_of(recipe, [2.3 - r for r in rise], [0.1 + 0.5 * r for r in rise])
+
+
+def write_finished(grid: Grid, result: dict[str, Any]) -> Path:
+    """Keep a result beside the grid as one of the settings that the grid has; gives its file."""
+    row, tier, seed = result["row"], result["tier"], result["seed"]
+    spec = grid.resolve(grid.row(row), tier, seed).to_dict()
+    path = result_path(grid, row, tier, seed)
+    write_result(path, {**result, "spec": spec})
+    return path

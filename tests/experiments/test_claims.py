@@ -1,5 +1,6 @@
 """Verdicts."""
 
+import math
 from typing import Any
 
 import pytest
@@ -20,18 +21,81 @@ def _verdict(a: list[float], b: Any, relation: str, margin: float = 0.0, **chang
 @pytest.mark.parametrize(
     ("a", "b", "relation", "margin", "verdict"),
     [
-        ([80.0], [79.0], "beats", 0.5, "holds: +1.00 points (margin 0.5, n = 1)"),
-        ([80.0], [79.5], "beats", 0.5, "does not hold: +0.50 points (margin 0.5, n = 1)"),
-        ([79.5], [80.0], "reaches", 0.5, "holds: -0.50 points (margin 0.5, n = 1)"),
-        ([79.4], [80.0], "reaches", 0.5, "does not hold: -0.60 points (margin 0.5, n = 1)"),
-        ([80.4], [80.0], "equals", 0.5, "holds: +0.40 points (margin 0.5, n = 1)"),
-        ([79.4], [80.0], "equals", 0.5, "does not hold: -0.60 points (margin 0.5, n = 1)"),
-        ([80.0, 82.0], [79.0], "beats", 0, "holds: +2.00 points (margin 0, n = 2 against n = 1)"),
-        # Standard error: sqrt(2/2 + 2/2).
-        ([80.0, 82.0], [79.0, 81.0], "beats", 0, "holds: +1.00 ± 1.41 points (margin 0, n = 2)"),
-        ([3.0, 5.0], 3.5, "beats", 0, "holds: +0.50 points (margin 0, n = 2)"),
+        ([80.0], [79.0], "beats", 0.5, "in one run: holds: +1.00 points (margin 0.5, n = 1)"),
+        (
+            [80.0],
+            [79.5],
+            "beats",
+            0.5,
+            "in one run: does not hold: +0.50 points (margin 0.5, n = 1)",
+        ),
+        ([79.5], [80.0], "reaches", 0.5, "in one run: holds: -0.50 points (margin 0.5, n = 1)"),
+        (
+            [79.4],
+            [80.0],
+            "reaches",
+            0.5,
+            "in one run: does not hold: -0.60 points (margin 0.5, n = 1)",
+        ),
+        ([80.4], [80.0], "equals", 0.5, "in one run: holds: +0.40 points (margin 0.5, n = 1)"),
+        (
+            [79.4],
+            [80.0],
+            "equals",
+            0.5,
+            "in one run: does not hold: -0.60 points (margin 0.5, n = 1)",
+        ),
+        (
+            [80.0, 82.0],
+            [79.0],
+            "beats",
+            0,
+            "in one run: holds: +2.00 points (margin 0, n = 2 against n = 1)",
+        ),
+        # Standard error: sqrt(2/2 + 2/2) = 1.41; the threshold is less than two of it away.
+        (
+            [80.0, 82.0],
+            [79.0, 81.0],
+            "beats",
+            0,
+            "undecided: +1.00 ± 1.41 points (margin 0, n = 2)",
+        ),
+        ([80.0, 82.0], [75.0, 77.0], "beats", 0, "holds: +5.00 ± 1.41 points (margin 0, n = 2)"),
+        (
+            [80.0, 82.0],
+            [75.0, 77.0],
+            "beats",
+            3,
+            "undecided: +5.00 ± 1.41 points (margin 3, n = 2)",
+        ),
+        (
+            [75.0, 77.0],
+            [80.0, 82.0],
+            "reaches",
+            1,
+            "does not hold: -5.00 ± 1.41 points (margin 1, n = 2)",
+        ),
+        # On either side of 0 there is a threshold, and it is a hundredth away from one of them.
+        (
+            [80.0, 80.2],
+            [79.6, 79.8],
+            "equals",
+            0.39,
+            "undecided: +0.40 ± 0.14 points (margin 0.39, n = 2)",
+        ),
+        ([80.0, 80.2], [79.6, 79.8], "equals", 2, "holds: +0.40 ± 0.14 points (margin 2, n = 2)"),
+        ([3.0, 5.0], 3.5, "beats", 0, "undecided: +0.50 ± 1.00 points (margin 0, n = 2)"),
+        ([3.9, 4.1], 3.5, "beats", 0, "holds: +0.50 ± 0.10 points (margin 0, n = 2)"),
+        ([4.0], 3.5, "beats", 0, "in one run: holds: +0.50 points (margin 0, n = 1)"),
         ([], [79.0], "beats", 0, "not run yet: a"),
         ([], [], "beats", 0, "not run yet: a, b"),
+        (
+            [math.nan, 80.0],
+            [79.0, 79.0],
+            "beats",
+            0,
+            "cannot be said: a run of a diverged before it could be measured",
+        ),
     ],
 )
 def test_verdicts(a: list[float], b: Any, relation: str, margin: float, verdict: str) -> None:
@@ -40,9 +104,12 @@ def test_verdicts(a: list[float], b: Any, relation: str, margin: float, verdict:
 
 def test_a_range_includes_both_ends() -> None:
     claim = Claim(text="", a="a", b=[0.003, 0.012], relation="within", quantity="max_lr")
-    assert claim.verdict(lambda _: [0.012]) == "holds: 0.012 (n = 1)"
-    assert claim.verdict(lambda _: [0.002]) == "does not hold: 0.002 (n = 1)"
+    assert claim.verdict(lambda _: [0.012]) == "in one run: holds: 0.012 (n = 1)"
+    assert claim.verdict(lambda _: [0.002]) == "in one run: does not hold: 0.002 (n = 1)"
     assert claim.verdict(lambda _: []) == "not run yet: a"
+    assert claim.verdict(lambda _: [0.006, 0.007]) == "holds: 0.0065 ± 0.0005 (n = 2)"
+    assert claim.verdict(lambda _: [0.0035, 0.0029]) == "undecided: 0.0032 ± 0.0003 (n = 2)"
+    assert claim.verdict(lambda _: [0.013, 0.0131]) == "does not hold: 0.01305 ± 5e-05 (n = 2)"
 
 
 @pytest.mark.parametrize(

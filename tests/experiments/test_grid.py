@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from cyclr.errors import InputError
-from cyclr.experiments.grid import SMOKE, Grid, Row, all_grids, find_papers, get_grid
+from cyclr.experiments.grid import Grid, Row, all_grids, find_papers, get_grid
 from cyclr.experiments.images import load_data
 from cyclr.experiments.runspec import RunSpec
+from cyclr.experiments.smoke import SMOKE
 from cyclr.experiments.trainer import Trainer
 from experiments.paper_runs import GRID, sweep_result, write_grid
 
@@ -46,7 +47,8 @@ def test_a_row_takes_from_defaults_tier_and_its_own_changes(tmp_path: Path) -> N
 def test_a_tier_has_its_rows(tmp_path: Path) -> None:
     grid = _grid(tmp_path)
     assert [row.name for row in grid.rows_of("cpu")] == ["fixed", "fixed-4", "cycle"]
-    assert len(grid.rows_of("full")) == len(grid.rows_of(SMOKE)) == 5
+    assert len(grid.rows_of("full")) == 5
+    assert [r.name for r in grid.rows_of(SMOKE)] == ["fixed", "sweep", "planned", "cycle"]
     assert [row.name for row in grid.rows_of("full", ["cycle"])] == ["cycle"]
     with pytest.raises(InputError, match="paper-table: row sweep is not part of tier cpu"):
         grid.rows_of("cpu", ["sweep"])
@@ -54,6 +56,45 @@ def test_a_tier_has_its_rows(tmp_path: Path) -> None:
         grid.rows_of("gpu")
     with pytest.raises(InputError, match="paper-table has no row 'cosine'; its rows: fixed, "):
         grid.rows_of("cpu", ["cosine"])
+
+
+def test_a_row_may_have_another_label_at_a_tier(tmp_path: Path) -> None:
+    text = GRID.replace("steps = 8", 'steps = 8\nlabel = "short cycle"')
+    grid = _grid(tmp_path, text)
+    labels = {tier: grid.rows_of(tier, ["cycle"])[0].label for tier in ("full", "cpu", SMOKE)}
+    assert labels == {"full": "one cycle", "cpu": "short cycle", SMOKE: "one cycle"}
+    assert "label" not in grid.resolve(grid.row("cycle"), "cpu", 0).to_dict()
+
+
+DIGITS = """
+title = "Digits"
+source = "nowhere"
+
+[defaults]
+data = { name = "digits" }
+net = { kind = "densenet40", depth = 7, channels = 1 }
+optimizer = { kind = "sgd", momentum = 0.9 }
+prepare = "unit"
+
+[tiers.cpu]
+seeds = [0]
+
+[[rows]]
+name = "cycle"
+steps = "3ep"
+policy = { kind = "triangular", base_lr = 0.01, max_lr = 0.1, stepsize = "1.5ep" }
+"""
+
+
+def test_a_grid_of_one_s_own_on_digits_runs_its_first_steps(tmp_path: Path) -> None:
+    grid = _grid(tmp_path, DIGITS)
+    spec = grid.resolve(grid.row("cycle"), "cpu", 0)
+    assert (spec.steps, spec.recipe.steps_per_epoch) == (33, 11)  # 1,438 images, 128 at a time
+    smoke = grid.resolve(grid.row("cycle"), SMOKE, 0)
+    trainer = Trainer(smoke, load_data(smoke.data))
+    trainer.run()
+    assert trainer.step == 3
+    assert trainer.data.train.images.shape == (40, 1, 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +110,8 @@ def test_a_tier_has_its_rows(tmp_path: Path) -> None:
         ('b = "fixed"', 'b = "faxed"', "has no row 'faxed'"),
         ('in = ["full"]', 'in = ["fool"]', "there is no tier 'fool'; the tiers: full, cpu"),
         ("[defaults]", "[defaults", "cannot read the grid"),
+        ('label = "one cycle"', 'label = "fixed rate"', "tier full: two rows have the label 'fix"),
+        ("steps = 8", 'label = "fixed rate"', "tier cpu: two rows have the label 'fixed rate'"),
     ],
 )
 def test_what_is_no_grid_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:

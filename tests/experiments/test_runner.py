@@ -13,9 +13,9 @@ import pytest
 
 from cyclr.errors import InputError
 from cyclr.experiments.grid import Grid, get_grid
-from cyclr.experiments.runner import Options, finished, jobs_of, run_missing
-from cyclr.experiments.store import RunStore
-from cyclr.experiments.table import load_results
+from cyclr.experiments.results import load_results
+from cyclr.experiments.runner import Job, Options, finished, jobs_of, run_missing
+from cyclr.experiments.store import Busy, RunStore, write_result
 from experiments.paper_runs import GRID, write_grid
 
 
@@ -86,6 +86,71 @@ def test_a_run_that_another_process_is_at_is_left_to_it(grid: Grid, tmp_path: Pa
         assert run_missing([job], options, tell=said.append) == []
     assert said == ["paper-table full fixed seed 0: another process is at it"]
     assert finished(job, options) is None
+
+
+def test_what_another_process_has_finished_meanwhile_is_not_run_again(
+    grid: Grid, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    options = Options(store=tmp_path / "store", threads=1)
+
+    def meanwhile(job: Job) -> Any:
+        # The first run begins: by then the others have been listed. Another command does them.
+        if job.row.name == "fixed":
+            assert len(run_missing(_jobs(grid, "cycle"), options)) == 1
+        return lambda trainer: said.append(f"{job.row.name} {trainer.step}")
+
+    done = run_missing(_jobs(grid, "fixed", "cycle"), options, tell=said.append, watch=meanwhile)
+    assert [result["row"] for result in done] == ["fixed"]
+    assert said[0] == "fixed 0"
+    assert said[-1] == "paper-table full cycle seed 0: another process has finished it"
+    assert not any(line.startswith("cycle ") for line in said)
+
+
+def test_a_result_is_written_while_others_are_still_kept_off(
+    grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,), options = _jobs(grid, "fixed"), Options(store=tmp_path / "store", threads=1)
+    folder = tmp_path / "store" / "paper-table" / "full"
+    key = grid.resolve(job.row, "full", 0).key
+    seen = []
+
+    def kept(path: Path, result: dict[str, Any]) -> None:
+        with pytest.raises(Busy), RunStore(folder / f"fixed-0-{key}").lock():
+            pass
+        seen.append(path.name)
+        write_result(path, result)
+
+    monkeypatch.setattr("cyclr.experiments.runner.write_result", kept)
+    run_missing([job], options)
+    assert seen == ["fixed-seed0.json"]
+    assert finished(job, options) is not None
+
+
+LONG = GRID.replace("steps = 12\n\n[tiers", "steps = 100000\n\n[tiers")
+
+
+@pytest.mark.parametrize(
+    ("jobs", "number"), [(1, signal.SIGINT), (1, signal.SIGTERM), (2, signal.SIGTERM)]
+)
+def test_a_signal_leaves_a_checkpoint_of_every_run_under_way(
+    tmp_path: Path, jobs: int, number: int
+) -> None:
+    command = _command(write_grid(tmp_path, LONG), tmp_path / "store")
+    command[command.index("--seeds") + 1] = "0,1,2"
+    command += ["--jobs", str(jobs)]
+    said: list[str] = []
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while sum("begins, 100,000 updates" in line for line in said) < jobs:
+            said.append(process.stderr.readline())
+            assert said[-1], said
+        process.send_signal(number)
+        rest = process.stderr.read()
+    assert process.returncode == 128 + number, rest
+    assert rest.count("a checkpoint has been written, and the same command goes on from it") == jobs
+    assert len(list((tmp_path / "store").rglob("checkpoint.pt"))) == jobs
+    assert "begins" not in rest  # the third seed was not begun
 
 
 def _curves(grid: Grid) -> Any:

@@ -9,10 +9,10 @@ import pytest
 from cyclr.errors import InputError
 from cyclr.experiments.grid import Grid, all_grids, get_grid
 from cyclr.experiments.page import page
-from cyclr.experiments.store import write_result
-from cyclr.experiments.table import Evidence, load_results, markdown, results_home, rows
+from cyclr.experiments.results import load_results
+from cyclr.experiments.table import Evidence, markdown, notes, rows
 from cyclr.report.papers import picture_files
-from experiments.paper_runs import GRID, sweep_result, write_grid
+from experiments.paper_runs import GRID, sweep_result, write_finished, write_grid
 
 
 def _result(row: str, seed: int, accuracy: float) -> dict[str, Any]:
@@ -32,8 +32,7 @@ def _result(row: str, seed: int, accuracy: float) -> dict[str, Any]:
 def _grid(folder: Path, *results: dict[str, Any]) -> Grid:
     grid = get_grid(write_grid(folder), "paper-table")
     for result in results:
-        name = f"{result['row']}-seed{result['seed']}.json"
-        write_result(results_home(grid) / "full" / name, result)
+        write_finished(grid, result)
     return grid
 
 
@@ -54,7 +53,7 @@ def test_a_table_says_mean_deviation_and_how_many(tmp_path: Path) -> None:
         "diverged": 0,
     }
     assert [entry["n"] for entry in entries] == [2, 2, 0, 0, 0]
-    lines = markdown(entries).splitlines()
+    lines = markdown(entries, "full").splitlines()
     assert lines[2] == "| fixed rate (`fixed`) | 12 | 50.0 | 51.00 ± 1.41 | 2 of 2 | 20.5 | 90 % |"
     assert lines[6] == "| one cycle (`cycle`) |  |  | not run yet | 0 of 2 |  |  |"
 
@@ -62,45 +61,64 @@ def test_a_table_says_mean_deviation_and_how_many(tmp_path: Path) -> None:
 def test_a_single_run_has_no_deviation_and_a_diverged_one_is_said_so(tmp_path: Path) -> None:
     result = {**_result("fixed", 1, 0.1), "outcome": "diverged"}
     grid = _grid(tmp_path, result)
-    table = markdown(rows(grid, "full", load_results(grid, "full")))
+    table = markdown(rows(grid, "full", load_results(grid, "full")), "full")
     assert "| 10.00 (1 diverged) | 1 of 2 |" in table
 
 
-def test_a_row_is_read_off_the_run_it_begins(tmp_path: Path) -> None:
-    grid = _grid(tmp_path, _result("fixed", 0, 0.5))
-    (cut,) = load_results(grid, "full")["fixed-4"]
-    assert (cut["accuracy"], cut["steps"]) == (pytest.approx(0.48), 4)
-    assert len(cut["curve"]["loss"]) == 4
+def test_seeds_beyond_those_wanted_count_as_wanted(tmp_path: Path) -> None:
+    grid = _grid(tmp_path, *(_result("fixed", seed, 0.5) for seed in range(3)))
+    table = markdown(rows(grid, "full", load_results(grid, "full"), ["fixed"]), "full")
+    assert "| 3 of 3 |" in table
+    assert len(table.splitlines()) == 3
 
 
-def test_a_row_may_be_cut_in_epochs(tmp_path: Path) -> None:
-    text = GRID.replace('cut = "fixed"\nsteps = 4', 'cut = "fixed"\nsteps = "2ep"')
+def test_the_printed_numbers_are_those_of_the_full_scale(tmp_path: Path) -> None:
+    grid = _grid(tmp_path)
+    entries = {tier: rows(grid, tier, {}) for tier in ("full", "cpu", "smoke")}
+    tables = {tier: markdown(entries[tier], tier) for tier in entries}
+    assert "| steps | printed | ours |" in tables["full"]
+    assert "| steps | printed, full scale | ours |" in tables["cpu"]
+    assert "| steps | printed | ours |" in tables["smoke"]
+    assert [entries[tier][0]["printed"] for tier in entries] == [50.0, 50.0, None]
+
+
+def test_notes_are_of_what_is_shown(tmp_path: Path) -> None:
+    text = GRID.replace('relation = "beats"', 'relation = "beats"\nnote = """Of a\nclaim."""')
     grid = get_grid(write_grid(tmp_path, text), "paper-table")
-    result = _result("fixed", 0, 0.5)
-    result["spec"]["recipe"]["steps_per_epoch"] = 4
-    write_result(results_home(grid) / "full" / "fixed-seed0.json", result)
-    assert load_results(grid, "full")["fixed-4"][0]["steps"] == 8
+    assert notes(grid, "full", ["planned"], grid.claims) == [
+        "For tests.",
+        "Tier full. All of it.",
+        "planned: From the sweep.",
+        "the cycle beats the fixed rate: Of a claim.",
+    ]
+    assert notes(grid, "cpu", ["fixed"], ()) == ["For tests."]
 
 
-def test_the_beginning_of_a_run_that_diverged_before_diverged_too(tmp_path: Path) -> None:
-    result = {**_result("fixed", 0, 0.1), "outcome": "diverged", "steps": 3}
-    grid = _grid(tmp_path, result)
-    (cut,) = load_results(grid, "full")["fixed-4"]
-    assert (cut["outcome"], cut["row"], cut["steps"]) == ("diverged", "fixed-4", 3)
-
-
-def test_a_row_cannot_be_cut_where_nothing_was_measured(tmp_path: Path) -> None:
-    text = GRID.replace('cut = "fixed"\nsteps = 4', 'cut = "fixed"\nsteps = 5')
+def test_a_claim_about_a_scaled_run_has_no_printed_number_beside_it(tmp_path: Path) -> None:
+    text = GRID.replace('relation = "beats"', 'relation = "beats"\ntier = "cpu"')
     grid = get_grid(write_grid(tmp_path, text), "paper-table")
-    write_result(results_home(grid) / "full" / "fixed-seed0.json", _result("fixed", 0, 0.5))
-    with pytest.raises(InputError, match="row fixed-4: fixed was not evaluated after 5 steps"):
-        load_results(grid, "full")
+    for row in ("fixed", "cycle"):
+        write_finished(grid, {**_result(row, 0, 0.5), "tier": "cpu"})
+    assert "(#paper-table), cpu | – / – | 50 (n = 1) / 50 (n = 1) |" in page({grid.name: grid})
 
 
-def test_a_result_of_another_table_is_refused(tmp_path: Path) -> None:
-    grid = _grid(tmp_path, {**_result("fixed", 0, 0.5), "grid": "another"})
-    with pytest.raises(InputError, match=r"fixed-seed0\.json is a result of another, tier full"):
-        load_results(grid, "full")
+def test_a_run_that_diverged_before_a_measure_leaves_table_and_page_whole(tmp_path: Path) -> None:
+    text = GRID.replace('b = "fixed"', "b = 0.0").replace(
+        'relation = "beats"', 'relation = "beats"\nquantity = "ensemble_gain"'
+    )
+    grid = get_grid(write_grid(tmp_path, text), "paper-table")
+    lost = {**_result("cycle", 0, 0.1), "outcome": "diverged"}
+    lost["measures"] = {"snapshots": {"steps": [], "single": [], "last": []}}
+    write_finished(grid, lost)
+    said = "cannot be said: a run of cycle diverged before it could be measured"
+    assert f"| – / – | – / 0 | {said} |" in page({grid.name: grid})
+    kept = {**_result("cycle", 1, 0.5)}
+    kept["measures"] = {"snapshots": {"steps": [6], "single": [0.5], "last": [0.5, 0.52]}}
+    write_finished(grid, kept)
+    assert f"| – / – | 2 (n = 1) / 0 | {said} |" in page({grid.name: grid})
+    assert "(1 diverged) | 2 of 2 |" in markdown(
+        rows(grid, "full", load_results(grid, "full")), "full"
+    )
 
 
 def test_claims_look_at_other_tables_too(tmp_path: Path) -> None:
@@ -120,12 +138,11 @@ def test_the_page_says_what_was_run_and_what_was_not(tmp_path: Path) -> None:
     assert "Not run yet: tier cpu." in text
     assert "- `planned`: From the sweep." in text
     for seed, accuracy in ((0, 0.51), (1, 0.52)):
-        result = _result("cycle", seed, accuracy)
-        write_result(results_home(grid) / "full" / f"cycle-seed{seed}.json", result)
+        write_finished(grid, _result("cycle", seed, accuracy))
     assert (
         "| the cycle beats the fixed rate | [paper-table](#paper-table), full | – / 50 | "
         "51.5 ± 0.71 (n = 2) / 50 (n = 1) | "
-        "holds: +1.50 points (margin 0, n = 2 against n = 1) |\n"
+        "in one run: holds: +1.50 points (margin 0, n = 2 against n = 1) |\n"
     ) in page({grid.name: grid})
 
 
@@ -138,15 +155,3 @@ def test_the_page_in_the_docs_is_the_one_the_results_make() -> None:
     shown = {root / "docs" / file for of_tier in files.values() for file in of_tier}
     assert set((root / "docs" / "images" / "papers").iterdir()) == shown, remedy
     assert (root / "docs" / "papers.md").read_text(encoding="utf-8") == expected, remedy
-
-
-def test_every_shipped_result_is_of_the_settings_its_grid_has_now() -> None:
-    from cyclr.experiments.runner import Job, Options, finished
-
-    for grid in all_grids(Path(__file__).parents[2] / "papers").values():
-        for tier in grid.tiers:
-            for name, members in load_results(grid, tier).items():
-                row = grid.row(name)
-                for result in members if row.cut is None else []:
-                    job = Job(grid=grid, row=row, tier=tier, seed=result["seed"])
-                    assert finished(job, Options()) is not None

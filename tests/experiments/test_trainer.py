@@ -1,5 +1,7 @@
 """The loop: exact when gone on with, and it measures what it says."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 import torch
 
 from cyclr import Constant, Recipe
-from cyclr.errors import InputError
+from cyclr.errors import InputError, Interrupted
 from cyclr.experiments.images import load_data
 from cyclr.experiments.runspec import RunSpec
 from cyclr.experiments.store import RunStore
@@ -151,6 +153,50 @@ def test_a_checkpoint_of_another_run_or_other_images_is_refused() -> None:
     state["data"] = "0123456789abcdef"
     with pytest.raises(InputError, match=r"other images \(fingerprint 0123456789abcdef"):
         _trainer(small_spec()).load(state)
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")]
+)
+def test_a_signal_ends_a_run_after_its_update_with_a_checkpoint(
+    tmp_path: Path, number: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _trainer(small_spec())
+    whole.run()
+    advance = Trainer.advance
+
+    def signalled(self: Trainer) -> None:
+        if self.step == 4:
+            os.kill(os.getpid(), number)
+        advance(self)
+
+    message = rf"^stopped by {name} after step 5 of 12; a checkpoint has been written, and the same"
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "advance", signalled)
+        with pytest.raises(Interrupted, match=message) as caught:
+            _trainer(small_spec()).run(RunStore(tmp_path))
+    assert (caught.value.signal, caught.value.step) == (number, 5)
+    assert signal.getsignal(number) == before
+    last = _trainer(small_spec())
+    steps = []
+    last.run(RunStore(tmp_path), on_progress=lambda trainer: steps.append(trainer.step))
+    assert steps == [5]  # called where it goes on
+    _assert_same(_everything(last), _everything(whole))
+
+
+def test_a_signal_without_a_store_keeps_nothing_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    advance = Trainer.advance
+
+    def signalled(self: Trainer) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        advance(self)
+
+    monkeypatch.setattr(Trainer, "advance", signalled)
+    with pytest.raises(Interrupted, match="SIGTERM after step 1 of 12; nothing has been kept"):
+        _trainer(small_spec()).run()
 
 
 def test_seeds_differ_and_are_repeatable() -> None:

@@ -6,8 +6,6 @@ from typing import Any
 
 from cyclr.experiments.grid import get_grid
 from cyclr.experiments.page import page
-from cyclr.experiments.store import write_result
-from cyclr.experiments.table import results_home
 from cyclr.report.papers import (
     accuracy_figure,
     estimate_figure,
@@ -18,7 +16,7 @@ from cyclr.report.papers import (
     save_pictures,
     sweep_figure,
 )
-from experiments.paper_runs import GRID, sweep_result, write_grid
+from experiments.paper_runs import GRID, sweep_result, write_finished, write_grid
 
 
 def _trained(seed: int = 0) -> dict[str, Any]:
@@ -58,6 +56,35 @@ def test_estimates_are_drawn_with_the_rate() -> None:
     assert [round(y, 6) for y in figure.axes[0].lines[0].get_ydata()[:2]] == [0.2, 0.21]
 
 
+def test_a_run_too_short_for_an_estimate_is_left_out() -> None:
+    short = _trained()
+    short["measures"]["hessian_free"]["rows"] = []
+    figure = estimate_figure("a table", {"short": [short], "constant": [_trained()]})
+    labels = [line.get_label() for line in figure.axes[0].lines]
+    assert labels == ["estimate, constant", "rate, constant"]
+    assert not estimate_figure("a table", {"short": [short]}).axes[0].lines
+    assert list(pictures({"short": [short]})) == ["accuracy"]
+
+
+def test_more_rows_than_colours_differ_in_their_style() -> None:
+    lines = accuracy_figure("a", {f"row {i}": [_trained()] for i in range(23)}).axes[0].lines
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 23
+
+
+def test_a_single_evaluation_can_be_seen() -> None:
+    short = _trained()
+    short["curve"]["evaluations"] = short["curve"]["evaluations"][:1]
+    long, single = accuracy_figure("a", {"a": [_trained()], "b": [short]}).axes[0].lines
+    assert (long.get_marker(), single.get_marker()) == ("None", "o")
+
+
+def test_a_sweep_that_diverged_at_once_is_drawn_without_bounds() -> None:
+    run = sweep_result()
+    run["outcome"] = "diverged"
+    run["curve"] |= {"loss": ["nan"], "evaluations": run["curve"]["evaluations"][:1]}
+    assert sweep_figure(run).axes[0].get_xlabel() == "learning rate"
+
+
 def test_a_sweep_is_drawn_as_a_range_test() -> None:
     figure = sweep_figure(sweep_result())
     assert figure.axes[0].get_xlabel() == "learning rate"
@@ -74,7 +101,7 @@ def test_a_page_s_pictures_are_saved_where_it_shows_them(tmp_path: Path) -> None
     first = _trained()["curve"]["evaluations"][0]["step"]
     text = GRID.replace("steps = 4", f"steps = {first}")
     grid = get_grid(write_grid(tmp_path, text), "paper-table")
-    write_result(results_home(grid) / "full" / "fixed-seed0.json", _trained())
+    write_finished(grid, _trained())
     grids = {grid.name: grid}
     files = picture_files(grids)
     assert [name for name, shown in files.items() if shown] == [("paper-table", "full")]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,10 +23,16 @@ def reproduce(
         typer.Argument(metavar="TABLE", help="Such as clr-table1; without one, list them."),
     ] = None,
     tier: Annotated[
-        str, typer.Option(help="full (the paper's scale), cpu (scaled) or smoke (first steps).")
-    ] = "cpu",
+        str | None,
+        typer.Option(
+            help="full (the paper's scale), cpu (scaled) or smoke (first steps); cpu where the "
+            "table has it, else full.",
+            show_default=False,
+        ),
+    ] = None,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="ROW", help="Run these rows only.")
+        list[str] | None,
+        typer.Option("--only", metavar="ROW", help="Run and print these rows only."),
     ] = None,
     seeds: Annotated[
         str | None, typer.Option(metavar="0,1,…", help="In place of the tier's own seeds.")
@@ -36,7 +45,10 @@ def reproduce(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each run.")] = None,
     data_dir: Annotated[
         str | None,
-        typer.Option(help="Folder that holds cifar10/ and tiny-imagenet-100/; else the hub."),
+        typer.Option(
+            help="Folder that holds cifar10/, tiny-imagenet-100/, imagenet/ and fashion-mnist/ "
+            "(those that the table needs); else the hub, and Debian's package of the last."
+        ),
     ] = None,
     papers: Annotated[str | None, typer.Option(help="Folder of the grids; ./papers.")] = None,
     store: Annotated[
@@ -58,36 +70,72 @@ def reproduce(
 
     What was cut off goes on where it was. Finished runs are kept beside the grids.
     """
-    from cyclr.experiments.grid import SMOKE, all_grids, find_papers, get_grid
+    from cyclr.experiments.grid import all_grids, find_papers, get_grid
     from cyclr.experiments.runner import Options, jobs_of, run_missing
-    from cyclr.experiments.store import cache_home
 
     home = find_papers(papers)
     if page is not None:
         _write_page(all_grids(home), page)
     if name is None:
         if page is None:
-            print_pairs({grid.name: grid.title for grid in all_grids(home).values()})
+            _list(all_grids(home))
         return
     grid = get_grid(home, name)
-    rows = grid.rows_of(tier, only or [])
-    kept = cache_home() / "papers" if store is None else Path(store)
-    # First steps are no evidence to keep beside the grids.
-    results = kept / "first-steps" if tier == SMOKE else None
-    if not no_run:
-        options = Options(data_dir=data_dir, store=kept, results=results, threads=threads)
-        wanted = jobs_of(grid, tier, rows, _seeds(seeds))
-        run_missing(wanted, options, workers=jobs, ray=ray, tell=say, watch=_watch)
-    _show(grid, all_grids(home), tier, results, out, as_json)
+    tier = tier or _usual_tier(grid)
+    rows, wanted_seeds = grid.rows_of(tier, only or []), _seeds(seeds)
+    with _places(tier, store) as (kept, results):
+        if not no_run:
+            options = Options(data_dir=data_dir, store=kept, results=results, threads=threads)
+            wanted = jobs_of(grid, tier, rows, wanted_seeds)
+            run_missing(wanted, options, workers=jobs, ray=ray, tell=say, watch=_watch)
+        _show(grid, all_grids(home), tier, [row.name for row in rows], results, out, as_json)
+
+
+def _list(grids: Any) -> None:
+    """List the tables, with how many of the runs that each tier asks for are finished."""
+    from cyclr.experiments.runner import Options, finished, jobs_of
+
+    listed = {}
+    for grid in grids.values():
+        tiers = []
+        for tier in grid.tiers:
+            wanted = jobs_of(grid, tier, grid.rows_of(tier))
+            done = sum(finished(job, Options()) is not None for job in wanted)
+            tiers.append(f"{tier} {done}/{len(wanted)}")
+        listed[grid.name] = f"{grid.title} ({', '.join(tiers)})"
+    print_pairs(listed)
+
+
+def _usual_tier(grid: Any) -> str:
+    tier = next((tier for tier in ("cpu", "full") if tier in grid.tiers), next(iter(grid.tiers)))
+    say(f"{grid.name}: tier {tier}, of {', '.join(grid.tiers)}, smoke; choose with --tier")
+    return tier
 
 
 def _seeds(text: str | None) -> list[int] | None:
     if text is None:
         return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"--seeds must be whole numbers and commas, got {text!r}") from None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise InputError(
+            f"--seeds must be whole numbers ≥ 0 with commas between, got {text!r}; "
+            "write such as --seeds 0,1"
+        )
+    return [int(part) for part in parts]
+
+
+@contextmanager
+def _places(tier: str, store: str | None) -> Iterator[tuple[Path, Path | None]]:
+    """Say where checkpoints and results go; None for beside the grids."""
+    from cyclr.experiments.smoke import SMOKE
+    from cyclr.experiments.store import cache_home
+
+    if tier != SMOKE:
+        yield cache_home() / "papers" if store is None else Path(store), None
+        return
+    # First steps are no evidence to keep.
+    with tempfile.TemporaryDirectory(prefix="cyclr-smoke-") as folder:
+        yield Path(folder) / "checkpoints", Path(folder) / "results"
 
 
 def _write_page(grids: Any, path: str) -> None:
@@ -100,27 +148,48 @@ def _write_page(grids: Any, path: str) -> None:
     say(f"page written to {path}")
 
 
-def _show(grid: Any, grids: Any, tier: str, results: Any, out: str | None, as_json: bool) -> None:
+def _show(
+    grid: Any,
+    grids: Any,
+    tier: str,
+    only: list[str],
+    results: Path | None,
+    out: str | None,
+    as_json: bool,
+) -> None:
     """Print the table, and write it with its figures where asked."""
     from cyclr import jsonfile
-    from cyclr.experiments.table import Evidence, load_results, markdown, rows
+    from cyclr.experiments.results import load_results
+    from cyclr.experiments.table import Evidence, markdown, notes, rows
 
     found = load_results(grid, tier, results)
-    entries = rows(grid, tier, found)
-    verdicts = [
-        {"claim": claim.text, "verdict": verdict}
-        for claim, verdict in Evidence(grids, results).verdicts(grid)
-        if claim.tier == tier
-    ]
-    data = {"table": grid.name, "tier": tier, "rows": entries, "claims": verdicts}
+    entries = rows(grid, tier, found, only)
+    evidence = Evidence(grids, results)
+    claims = [claim for claim in grid.claims if claim.tier == tier and _is_shown(claim, only)]
+    data = {
+        "table": grid.name,
+        "tier": tier,
+        "rows": entries,
+        "claims": [{"claim": c.text, "verdict": evidence.verdict(grid, c)} for c in claims],
+        "notes": notes(grid, tier, only, claims),
+    }
+    verdicts = [f"{entry['claim']}: {entry['verdict']}" for entry in data["claims"]]
+    below = "\n\n".join(part for part in ("\n".join(verdicts), *data["notes"]) if part)
+    table = f"{markdown(entries, tier)}\n"
     if as_json:
         print_json(jsonfile.plain(data))
     else:
-        typer.echo(f"{grid.title} ({grid.source}), tier {tier}\n\n{markdown(entries)}")
-        for entry in verdicts:
-            typer.echo(f"{entry['claim']}: {entry['verdict']}")
+        typer.echo(f"{grid.title} ({grid.source}), tier {tier}\n\n{table}{below}")
     if out is not None:
-        _write(Path(out), grid, tier, data, markdown(entries), found)
+        paragraphs = [f"- {verdict}" for verdict in verdicts]
+        below = "\n\n".join(part for part in ("\n".join(paragraphs), *data["notes"]) if part)
+        shown = {name: runs for name, runs in found.items() if name in only}
+        _write(Path(out), grid, tier, data, f"{table}{below}\n", shown)
+
+
+def _is_shown(claim: Any, only: list[str]) -> bool:
+    """Say whether all rows of this table that a claim looks at are in it."""
+    return all(row in only for row in claim.rows if "/" not in row)
 
 
 def _write(folder: Path, grid: Any, tier: str, data: Any, table: str, found: Any) -> None:
@@ -138,16 +207,21 @@ def _write(folder: Path, grid: Any, tier: str, data: Any, table: str, found: Any
 
 
 def _watch(job: Any) -> Any:
-    """Say every five minutes how far a run is."""
-    said = time.monotonic()
+    """Say from where a run begins, and every five minutes how far it is."""
+    said: float | None = None
 
     def watch(trainer: Any) -> None:
         nonlocal said
-        now = time.monotonic()
-        if now - said >= _EVERY:
-            said = now
+        now, step, steps = time.monotonic(), trainer.step, trainer.spec.steps
+        if said is None:
+            begun = f"goes on after {step:,} of {steps:,}" if step else f"begins, {steps:,} updates"
+            say(f"{job.name}: {begun}")
+        elif now - said >= _EVERY:
             last = trainer.curves.evaluations[-1:]
             accuracy = f", {100 * last[0]['accuracy']:.2f} % last" if last else ""
-            say(f"{job.name}: {trainer.step:,} of {trainer.spec.steps:,}{accuracy}")
+            say(f"{job.name}: {step:,} of {steps:,}{accuracy}")
+        else:
+            return
+        said = now
 
     return watch

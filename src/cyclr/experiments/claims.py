@@ -72,38 +72,61 @@ class Claim:
     def verdict(self, values: Values) -> str:
         """Say what the finished runs show.
 
+        One run on either side is evidence of one run, and is called so. With two or more the
+        standard error is given, and less than two of it from the threshold is undecided.
+
         Args:
             values: Gives, for a row, the quantity of its finished runs, one per seed.
         """
         waiting = [name for name in self.rows if not values(name)]
         if waiting:
             return "not run yet: " + ", ".join(waiting)
-        a = values(self.a)
-        mean, unit = statistics.fmean(a), QUANTITIES[self.quantity].unit
+        a, b = values(self.a), values(self.b) if isinstance(self.b, str) else None
+        if lost := [name for name in self.rows if any(math.isnan(v) for v in values(name))]:
+            return f"cannot be said: a run of {lost[0]} diverged before it could be measured"
+        error = _error(a, b)
+        gap = statistics.fmean(a) if self.relation == "within" else self._gap(a, b)
+        ahead = self._ahead(gap)
+        holds = ahead > 0 or (ahead == 0 and self.relation != "beats")
+        word = "holds" if holds else "does not hold"
+        if error is None:
+            word = f"in one run: {word}"
+        elif abs(ahead) < 2 * error:
+            word = "undecided"
+        return f"{word}: {self._figures(gap, error, a, b)}"
+
+    def _gap(self, a: Sequence[float], b: Sequence[float] | None) -> float:
+        return statistics.fmean(a) - (float(self.b) if b is None else statistics.fmean(b))
+
+    def _ahead(self, gap: float) -> float:
+        """Say how far on the right side of the threshold it is; negative on the wrong one."""
         if self.relation == "within":
             low, high = self.b
-            word = "holds" if low <= mean <= high else "does not hold"
-            return f"{word}: {mean:.4g}{unit} ({_count(a)})"
-        b = values(self.b) if isinstance(self.b, str) else ()
-        gap = mean - (statistics.fmean(b) if b else float(self.b))
-        holds = {
-            "reaches": gap >= -self.margin,
-            "beats": gap > self.margin,
-            "equals": abs(gap) <= self.margin,
-        }[self.relation]
-        error = _error(a, b)
+            return min(gap - float(low), float(high) - gap)
+        if self.relation == "equals":
+            return self.margin - abs(gap)
+        return gap + self.margin if self.relation == "reaches" else gap - self.margin
+
+    def _figures(
+        self, gap: float, error: float | None, a: Sequence[float], b: Sequence[float] | None
+    ) -> str:
+        unit = QUANTITIES[self.quantity].unit
+        if self.relation == "within":
+            spread = "" if error is None else f" ± {error:.2g}"
+            return f"{gap:.4g}{spread}{unit} ({_count(a)})"
         spread = "" if error is None else f" ± {error:.2f}"
-        seeds = _count(a) if not b or len(a) == len(b) else f"{_count(a)} against {_count(b)}"
-        points = "points" if unit == " %" else unit.strip()
-        word = "holds" if holds else "does not hold"
-        return f"{word}: {gap:+.2f}{spread} {points} (margin {self.margin:g}, {seeds})"
+        points = " points" if unit == " %" else unit
+        seeds = _count(a) if b is None or len(a) == len(b) else f"{_count(a)} against {_count(b)}"
+        return f"{gap:+.2f}{spread}{points} (margin {self.margin:g}, {seeds})"
 
 
 def _count(values: Sequence[float]) -> str:
     return f"n = {len(values)}"
 
 
-def _error(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Standard error of the difference of the means; None where a row has one seed."""
-    parts = [statistics.variance(x) / len(x) for x in (a, b) if len(x) > 1]
-    return math.sqrt(sum(parts)) if len(parts) == 2 else None
+def _error(a: Sequence[float], b: Sequence[float] | None) -> float | None:
+    """Standard error of the mean, or of the means' difference; None where a row has one run."""
+    sides = [a] if b is None else [a, b]
+    if min(map(len, sides)) < 2:
+        return None
+    return math.sqrt(sum(statistics.variance(side) / len(side) for side in sides))

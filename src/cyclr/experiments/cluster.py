@@ -21,5 +21,5 @@ def connect(address: str) -> Any:
     """
     ray = require("ray", caller="--ray", extra="ray")
     if not ray.is_initialized():
-        ray.init(address=address, logging_level="warning", log_to_driver=False)
+        ray.init(address=address, logging_level="warning", log_to_driver=True)
     return ray

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,9 @@ from cyclr.errors import InputError, complaint
 from cyclr.experiments.claims import Claim
 from cyclr.experiments.policy import make_recipe
 from cyclr.experiments.runspec import RunSpec
+from cyclr.experiments.smoke import SMOKE, first_steps, shape_of
 from cyclr.schedules.units import Units
 
-SMOKE = "smoke"
-_SMOKE_STEPS = 3
-# Height, classes and training images of the data sets.
-_SETS = {
-    "cifar10": (32, 10, 50_000),
-    "fashion-mnist": (28, 10, 60_000),
-    "imagenet": (224, 1000, 1_281_167),
-    "tiny-imagenet-100": (64, 100, 50_000),
-}
 _RUN = {"data", "net", "optimizer", "batch_size", "order", "prepare", "augment"}
 _RUN |= {"evaluate_every", "precision", "measures"}
 _SETTINGS = _RUN | {"policy", "steps", "scale"}
@@ -60,6 +52,16 @@ class Row:
         """The row whose range test this one's policy is planned from."""
         name: str | None = self.settings.get("policy", {}).get("range_test")
         return name
+
+    def is_of(self, tier: str) -> bool:
+        """Say whether a tier has this row."""
+        if tier == SMOKE:  # too short to be the beginning of anything
+            return self.cut is None and self.is_of("full")
+        return self.tiers is None or tier in self.tiers
+
+    def at(self, tier: str) -> Row:
+        """Give the row as a tier's table calls it."""
+        return replace(self, label=self.changes.get(tier, {}).get("label", self.label))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,19 +121,18 @@ class Grid:
         """List a tier's rows, in the table's order.
 
         Args:
-            tier: The tier; smoke has those of ``full``.
+            tier: The tier; smoke has those of ``full`` that are run.
             only: Names of the rows to keep; all if empty.
 
         Raises:
             InputError: There is no row of that name at that tier.
         """
         self.tier(tier)
-        there = "full" if tier == SMOKE else tier
-        rows = [row for row in self.rows if row.tiers is None or there in row.tiers]
+        rows = {row.name: row.at(tier) for row in self.rows if row.is_of(tier)}
         for name in only:
-            if self.row(name) not in rows:
+            if self.row(name).name not in rows:
                 raise InputError(f"{self.name}: row {name} is not part of tier {tier}")
-        return [row for row in rows if not only or row.name in only]
+        return [row for name, row in rows.items() if not only or name in only]
 
     def resolve(self, row: Row, tier: str, seed: int, range_test: Any = None) -> RunSpec:
         """Make the run of a row.
@@ -173,29 +174,13 @@ def _run(
     every = units.steps(merged.get("evaluate_every", 1000), where="evaluate_every")
     settings["evaluate_every"] = max(1, every)
     if tier == SMOKE:
-        settings |= _smoke(merged)
+        settings |= first_steps(merged)
     return RunSpec(recipe=recipe, seed=seed, **settings)
 
 
 def _per_epoch(merged: Mapping[str, Any]) -> int | None:
-    data = merged["data"]
-    count = data.get("train", _SETS.get(data["name"], (0, 0, None))[2])
+    count = shape_of(merged["data"]).train
     return None if count is None else max(1, round(count / merged.get("batch_size", 128)))
-
-
-def _smoke(merged: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep everything but the data and the length: the first steps, on images of the same size."""
-    data = merged["data"]
-    size, classes, _ = _SETS.get(data["name"], (32, 10, 0))
-    made_up = {"name": "synthetic", "size": data.get("size", size), "classes": classes, "train": 40}
-    if data["name"] == "fashion-mnist":
-        made_up["channels"] = 1
-    batch = min(4, merged.get("batch_size", 128))
-    first = {"data": made_up, "batch_size": batch, "stop_after": _SMOKE_STEPS}
-    if merged["policy"].get("kind") == "linear_sweep":
-        # Enough to read bounds from, for the rows that are planned from them.
-        first |= {"stop_after": 4 * _SMOKE_STEPS, "evaluate_every": 1}
-    return first
 
 
 def load_grid(path: Path) -> Grid:
@@ -239,6 +224,13 @@ def _check_names(grid: Grid) -> None:
     names = [row.name for row in grid.rows]
     if len(set(names)) < len(names):
         raise InputError(f"{grid.name}: two rows have the same name among {names}")
+    for tier in grid.tiers:
+        labels = [row.label for row in grid.rows_of(tier)]
+        if twice := sorted({label for label in labels if labels.count(label) > 1}):
+            raise InputError(
+                f"{grid.name}, tier {tier}: two rows have the label {twice[0]!r}; a reader could "
+                "not tell them apart"
+            )
     referred = [name for row in grid.rows for name in (row.needs, row.cut) if name]
     referred += [name for claim in grid.claims for name in claim.rows if "/" not in name]
     for name in referred:
@@ -256,7 +248,7 @@ def _row(grid: str, entry: Mapping[str, Any], tiers: Mapping[str, Any]) -> Row:
         if tier not in tiers:
             raise InputError(f"{where}: there is no tier {tier!r}; the tiers: {', '.join(tiers)}")
     for tier, own in changes.items():
-        _check(f"{where}, tier {tier}", own, _SETTINGS)
+        _check(f"{where}, tier {tier}", own, _SETTINGS | {"label"})
     return Row(
         name=name,
         label=entry.get("label", name),

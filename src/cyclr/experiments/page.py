@@ -29,9 +29,13 @@ a scaled one that says how, and `smoke` the first steps of `full` on made-up ima
 *Ours* is accuracy on the test set at the last step, mean ± standard deviation over n seeds, in
 percent. *Of a bare loop* is the speed of the whole loop beside forward, backward and update alone.
 
-CIFAR-10 here is a copy re-encoded as JPEG (quality 75), which costs one to three points; compare
-rows with each other before comparing them with print. Every second class of Tiny ImageNet (100
-classes) stands in for CIFAR-100, at 32×32, and for ImageNet, at 64×64.
+A claim of which one side has a single run says so (*in one run*). With two or more on each side the
+difference has its standard error, and is *undecided* less than two of them from the threshold.
+
+CIFAR-10 here is a copy re-encoded as JPEG (quality 75). One to three points is what that was
+expected to cost; it was not measured. The copy was shuffled once, so a fixed order is not Caffe's.
+Compare rows with each other before comparing them with print. Every second class of Tiny ImageNet
+(100 classes) stands in for CIFAR-100, at 32×32, and for ImageNet, at 64×64.
 """
 
 
@@ -76,8 +80,8 @@ def _overview(grids: Mapping[str, Grid], evidence: Evidence) -> str:
 
 
 def _printed(grids: Mapping[str, Grid], grid: Grid, claim: Claim, side: Any) -> str:
-    """Give the printed accuracy of one side of a claim."""
-    if not isinstance(side, str) or claim.quantity != "accuracy":
+    """Give the printed accuracy of one side of a claim; there is none of a scaled run."""
+    if not isinstance(side, str) or claim.quantity != "accuracy" or claim.tier != "full":
         return "–"
     home, _, name = side.rpartition("/")
     printed = grids[home or grid.name].row(name).printed
@@ -90,7 +94,9 @@ def _ours(evidence: Evidence, grid: Grid, claim: Claim, side: Any) -> str:
         return f"{side[0]:g} to {side[1]:g}"
     if not isinstance(side, str):
         return f"{side:g}"
-    values = evidence.values(grid.name, claim.tier, claim.quantity, side)
+    values = [v for v in evidence.values(grid.name, claim.tier, claim.quantity, side) if v == v]
+    if not values:
+        return "–"  # every run of it diverged before it could be measured
     spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.4g}{spread} (n = {len(values)})"
 
@@ -106,7 +112,7 @@ def _section(grid: Grid, evidence: Evidence, pictures: Pictures) -> str:
             waiting.append(tier)
             continue
         parts += [f"**Tier {tier}.** {settings.get('note', '')}".rstrip(), ""]
-        parts += [markdown(rows(grid, tier, found)), ""]
+        parts += [markdown(rows(grid, tier, found), tier), ""]
         shown = pictures.get((grid.name, tier), {})
         parts += [f"![{caption}]({file})\n" for file, caption in shown.items()]
     if waiting:

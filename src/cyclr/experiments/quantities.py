@@ -7,13 +7,14 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from cyclr.errors import RecordError
 from cyclr.experiments.policy import record_of
 
 Result = Mapping[str, Any]
 
 
 class Quantity(NamedTuple):
-    """A number of a result."""
+    """A number of a result; not a number where a run diverged before it could be measured."""
 
     read: Callable[[Result], float]
     unit: str
@@ -27,15 +28,27 @@ def accuracy(result: Result) -> float:
 def _ensemble_gain(result: Result) -> float:
     """Give what the last three snapshots together have over the last alone, in points."""
     last = result["measures"]["snapshots"]["last"]
+    if not last:
+        return math.nan  # the run diverged before its first stopping point
     return 100 * float(last[min(3, len(last)) - 1] - last[0])
 
 
 def _max_lr(result: Result) -> float:
-    return record_of(result).read().max_lr
+    return _bounds(result)[1]
 
 
 def _base_lr(result: Result) -> float:
-    return record_of(result).read().base_lr
+    return _bounds(result)[0]
+
+
+def _bounds(result: Result) -> tuple[float, float]:
+    try:
+        reading = record_of(result).read()
+    except RecordError:
+        if result["outcome"] != "diverged":
+            raise
+        return math.nan, math.nan
+    return reading.base_lr, reading.max_lr
 
 
 def _early(result: Result) -> float:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cyclr.errors import InputError
-from cyclr.experiments.cluster import connect
+from cyclr.errors import InputError, Interrupted
 from cyclr.experiments.facts import commit, hardware, now, versions
+from cyclr.experiments.fanout import fan_out
 from cyclr.experiments.grid import Grid, Row
 from cyclr.experiments.images import load_data
+from cyclr.experiments.results import Result, read_current, result_path, spec_of
 from cyclr.experiments.runspec import RunSpec
 from cyclr.experiments.speed import compare_speed
-from cyclr.experiments.store import Busy, RunStore, cache_home, read_result, write_result
-from cyclr.experiments.table import results_home
+from cyclr.experiments.store import Busy, RunStore, cache_home, write_result
 from cyclr.experiments.trainer import Trainer
-from cyclr.extras import require
 
 Tell = Callable[[str], None]
 Watch = Callable[[Trainer], None]
@@ -41,14 +40,7 @@ class Job:
 
     def result_path(self, results: Path | None = None) -> Path:
         """Say where the finished result is kept."""
-        return self._path(self.row.name, results)
-
-    def needed_path(self, results: Path | None = None) -> Path | None:
-        """Say where the result of the range test it needs is kept; None if it needs none."""
-        return None if self.row.needs is None else self._path(self.row.needs, results)
-
-    def _path(self, row: str, results: Path | None) -> Path:
-        return results_home(self.grid, results) / self.tier / f"{row}-seed{self.seed}.json"
+        return result_path(self.grid, self.row.name, self.tier, self.seed, results)
 
 
 def jobs_of(
@@ -62,7 +54,7 @@ def jobs_of(
         rows: Which rows.
         seeds: In place of the tier's own.
     """
-    chosen = list(grid.tier(tier)["seeds"]) if seeds is None else list(seeds)
+    chosen = dict.fromkeys(grid.tier(tier)["seeds"] if seeds is None else seeds)
     names = dict.fromkeys(row.cut or row.name for row in rows)
     first = dict.fromkeys(row.needs for row in rows if row.needs)
     ordered = [grid.row(name) for name in {**first, **names}]
@@ -90,55 +82,74 @@ class Options:
 
 def resolve(job: Job, options: Options) -> RunSpec | None:
     """Make a job's spec; None as long as the range test it needs has not been run."""
-    path = job.needed_path(options.results)
-    test = None if path is None else read_result(path)
-    if path is not None and test is None:
-        return None
-    return job.grid.resolve(job.row, job.tier, job.seed, test)
+    return spec_of(job.grid, job.row, job.tier, job.seed, options.results)
 
 
-def finished(job: Job, options: Options) -> dict[str, Any] | None:
+def finished(job: Job, options: Options) -> Result | None:
     """Read a job's result, if there is one.
 
     Raises:
         InputError: There is one, and it was made under another spec than the grid has now.
     """
-    path = job.result_path(options.results)
-    result = read_result(path)
-    if result is None:
-        return None
-    spec = resolve(job, options)
-    if spec is not None and RunSpec.from_dict(result["spec"]).key != spec.key:
-        raise InputError(
-            f"{path} was made under other settings than {job.grid.path} has now; "
-            "move it away to run again, or put the grid back"
-        )
-    return result
+    return read_current(job.result_path(options.results), job.grid, resolve(job, options))
 
 
-def run_job(job: Job, spec: RunSpec, options: Options, watch: Watch | None = None) -> Any:
-    """Run one job from where it was left to its end.
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What became of a job: plain data, to be sent between processes.
+
+    Attributes:
+        job: The job.
+        result: Its result; None if another process is at it, or it was told to stop.
+        new: Whether the result was not there before.
+        stopped: The message, signal and step of :class:`~cyclr.errors.Interrupted`; or None.
+    """
+
+    job: Job
+    result: Result | None = None
+    new: bool = False
+    stopped: tuple[str, int, int] | None = None
+
+
+def run_job(
+    job: Job,
+    spec: RunSpec,
+    options: Options,
+    watch: Callable[[Job], Watch] | None = None,
+    keep: bool = True,
+) -> Ended:
+    """Run one job from where it was left to its end, unless another process has meanwhile.
 
     Args:
         job: Which run it is.
         spec: What it does.
         options: How to run.
-        watch: Called now and then with the trainer.
-
-    Returns:
-        The result as plain data; None if another process is at it.
+        watch: Makes, for a job, what is called with the trainer at its start and now and then.
+        keep: Whether to write the result, while other processes are kept off the run.
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    store = _store(job, spec, options)
+    store, path = _store(job, spec, options), job.result_path(options.results)
     try:
         with store.lock():
-            data = load_data(spec.data, options.data_dir)
-            trainer = Trainer(spec, data)
-            trainer.run(store, every_seconds=options.checkpoint_seconds, on_progress=watch)
-            return _result(job, trainer)
+            if (found := read_current(path, job.grid, spec)) is not None:
+                return Ended(job=job, result=found)
+            trainer = Trainer(spec, load_data(spec.data, options.data_dir))
+            told = None if watch is None else watch(job)
+            trainer.run(store, every_seconds=options.checkpoint_seconds, on_progress=told)
+            result = _result(job, trainer)
+            if keep:
+                _keep(job, spec, options, result)
+            return Ended(job=job, result=result, new=True)
     except Busy:
-        return None
+        return Ended(job=job)
+    except Interrupted as error:
+        return Ended(job=job, stopped=(f"{job.name}: {error}", error.signal, error.step))
+
+
+def _keep(job: Job, spec: RunSpec, options: Options, result: Result) -> None:
+    write_result(job.result_path(options.results), result)
+    _store(job, spec, options).clear()
 
 
 def _store(job: Job, spec: RunSpec, options: Options) -> RunStore:
@@ -183,7 +194,7 @@ def run_missing(
     ray: str | None = None,
     tell: Tell = lambda _: None,
     watch: Callable[[Job], Watch] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Result]:
     """Run every job whose result is not there yet, and write the results as they come.
 
     Args:
@@ -192,50 +203,60 @@ def run_missing(
         workers: Runs at a time on this machine, ≥ 1.
         ray: Address of a Ray cluster to run on instead, or ``"local"`` for one of its own.
         tell: Called with a sentence about every run.
-        watch: Makes, for a job, what is called now and then while it runs in this process.
+        watch: Makes, for a job, what is called with the trainer at its start and now and then, in
+            the process that runs it; picklable if that is another one.
 
     Returns:
         The new results.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM came; every run under way has left a checkpoint.
     """
     waiting = [job for job in jobs if finished(job, options) is None]
-    done: list[dict[str, Any]] = []
+    done: list[Result] = []
     while waiting:
         ready = [(job, spec) for job in waiting if (spec := resolve(job, options)) is not None]
         if not ready:
             names = ", ".join(job.name for job in waiting)
             raise InputError(f"these wait for a range test that is being run elsewhere: {names}")
-        results = _fan_out(ready, options, workers, ray, watch)
-        for (job, spec), result in zip(ready, results, strict=True):
-            if result is None:
-                tell(f"{job.name}: another process is at it")
-                continue
-            write_result(job.result_path(options.results), result)
-            _store(job, spec, options).clear()
-            tell(f"{job.name}: {100 * result['accuracy']:.2f} % in {result['seconds']:.0f} s")
-            done.append(result)
+        # Where a cluster's machines write to is not always where results are kept.
+        calls = [(job, spec, options, watch, ray is None) for job, spec in ready]
+        ended = fan_out(run_job, calls, until=_was_stopped, workers=workers, ray=ray)
+        if ray is not None:
+            ended = _kept_here(ended, options)
+        done += _heard(ended, tell)
         tried = {job.name for job, _ in ready}
         waiting = [job for job in waiting if job.name not in tried]
     return done
 
 
-def _fan_out(
-    ready: list[tuple[Job, RunSpec]],
-    options: Options,
-    workers: int,
-    ray: str | None,
-    watch: Callable[[Job], Watch] | None,
-) -> Iterable[Any]:
-    if ray is None and workers == 1:
-        return (
-            run_job(job, spec, options, None if watch is None else watch(job))
-            for job, spec in ready
-        )
-    joblib = require("joblib", caller="running several at a time", extra="training")
-    calls = [joblib.delayed(run_job)(job, spec, options) for job, spec in ready]
-    if ray is None:
-        results: Iterable[Any] = joblib.Parallel(n_jobs=workers, return_as="generator")(calls)
-        return results
-    connect(ray)
-    require("ray.util.joblib", caller="--ray", extra="ray").register_ray()
-    with joblib.parallel_config(backend="ray", n_jobs=-1):
-        return list(joblib.Parallel()(calls))
+def _was_stopped(ended: Ended) -> bool:
+    return ended.stopped is not None
+
+
+def _kept_here(ended: Iterable[Ended], options: Options) -> Iterator[Ended]:
+    for one in ended:
+        if one.new and one.result is not None:
+            _keep(one.job, RunSpec.from_dict(one.result["spec"]), options, one.result)
+        yield one
+
+
+def _heard(ended: Iterable[Ended], tell: Tell) -> list[Result]:
+    """Say what became of every job, and give the new results."""
+    new, stopped = [], None
+    for one in ended:
+        if one.stopped is not None:
+            stopped = stopped or one.stopped
+            if one.stopped is not stopped:
+                tell(one.stopped[0])
+        elif one.result is None:
+            tell(f"{one.job.name}: another process is at it")
+        elif not one.new:
+            tell(f"{one.job.name}: another process has finished it")
+        else:
+            accuracy, seconds = one.result["accuracy"], one.result["seconds"]
+            tell(f"{one.job.name}: {100 * accuracy:.2f} % in {seconds:.0f} s")
+            new.append(one.result)
+    if stopped is not None:
+        raise Interrupted(stopped[0], signal=stopped[1], step=stopped[2])
+    return new

@@ -4,90 +4,38 @@ from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cyclr.errors import InputError
 from cyclr.experiments.claims import Claim, Values
-from cyclr.experiments.grid import Grid, Row
+from cyclr.experiments.grid import Grid
 from cyclr.experiments.quantities import QUANTITIES, accuracy
-from cyclr.experiments.store import read_result
-from cyclr.schedules import Units
-
-Result = dict[str, Any]
+from cyclr.experiments.results import Result, load_results
+from cyclr.experiments.smoke import SMOKE
 
 
-def results_home(grid: Grid, results: Path | None = None) -> Path:
-    """Say where a grid's finished results are.
-
-    Args:
-        grid: The grid.
-        results: In place of the folder ``results`` beside the grid.
-    """
-    home = grid.path.parent / "results" if results is None else results / grid.path.parent.name
-    return home / grid.path.stem
-
-
-def load_results(grid: Grid, tier: str, results: Path | None = None) -> dict[str, list[Result]]:
-    """Read a tier's finished runs, by row, in the order of their seeds.
-
-    Raises:
-        InputError: A file there is not a result of this grid.
-    """
-    found: dict[str, list[Result]] = {}
-    for path in sorted((results_home(grid, results) / tier).glob("*.json")):
-        result = read_result(path)
-        assert result is not None
-        if (result["grid"], result["tier"]) != (grid.name, tier):
-            raise InputError(f"{path} is a result of {result['grid']}, tier {result['tier']}")
-        found.setdefault(result["row"], []).append(result)
-    for members in found.values():
-        members.sort(key=lambda result: int(result["seed"]))
-    for row in grid.rows_of(tier):
-        if row.cut is not None and row.cut in found:
-            found[row.name] = [_cut(row, whole) for whole in found[row.cut]]
-    return found
-
-
-def _cut(row: Row, whole: Result) -> Result:
-    """Read a row off the run that it is the beginning of."""
-    length, per_epoch = whole["steps"], whole["spec"]["recipe"].get("steps_per_epoch")
-    units = Units(steps_per_epoch=per_epoch, total_steps=length)
-    steps = units.steps(row.settings["steps"], where=f"row {row.name}, steps")
-    curve = whole["curve"]
-    kept = [entry for entry in curve["evaluations"] if entry["step"] <= steps]
-    if whole["outcome"] == "diverged" and length < steps:
-        return {**whole, "row": row.name}
-    if not kept or kept[-1]["step"] != steps:
-        raise InputError(f"row {row.name}: {whole['row']} was not evaluated after {steps} steps")
-    losses = curve["loss"][: steps // curve["stretch"]]
-    return {
-        **whole,
-        "row": row.name,
-        "steps": steps,
-        "accuracy": kept[-1]["accuracy"],
-        "curve": {**curve, "loss": losses, "evaluations": kept},
-    }
-
-
-def rows(grid: Grid, tier: str, found: Mapping[str, Sequence[Result]]) -> list[dict[str, Any]]:
+def rows(
+    grid: Grid, tier: str, found: Mapping[str, Sequence[Result]], only: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Make the table as data: one entry a row, in percent.
 
     Args:
         grid: The grid.
-        tier: The tier.
+        tier: The tier. First steps have no printed number to be set beside.
         found: The finished runs, by row.
+        only: Names of the rows to keep; all if empty.
     """
     entries = []
-    for row in grid.rows_of(tier):
+    for row in grid.rows_of(tier, only):
         runs = found.get(row.name, [])
         reached = [accuracy(run) for run in runs]
         entries.append(
             {
                 "row": row.name,
                 "label": row.label,
-                "printed": row.printed,
+                "printed": None if tier == SMOKE else row.printed,
                 "mean": round(statistics.fmean(reached), 2) if reached else None,
                 "std": round(statistics.stdev(reached), 2) if len(reached) > 1 else None,
                 "n": len(runs),
@@ -106,10 +54,16 @@ def _median(values: Iterable[float]) -> float | None:
     return round(statistics.median(listed), 3) if listed else None
 
 
-def markdown(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Write the table in Markdown."""
+def markdown(entries: Sequence[Mapping[str, Any]], tier: str) -> str:
+    """Write the table in Markdown.
+
+    Args:
+        entries: As :func:`rows` makes them.
+        tier: Their tier; the printed numbers are those of the paper's scale in any.
+    """
+    printed = "printed" if tier in ("full", SMOKE) else "printed, full scale"
     lines = [
-        "| row | steps | printed | ours | n | steps per CPU second | of a bare loop |",
+        f"| row | steps | {printed} | ours | n | steps per CPU second | of a bare loop |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for entry in entries:
@@ -118,12 +72,28 @@ def markdown(entries: Sequence[Mapping[str, Any]]) -> str:
             f"{entry['steps']:,}" if entry["steps"] else "",
             f"{entry['printed']:.1f}" if entry["printed"] is not None else "",
             _ours(entry),
-            f"{entry['n']} of {entry['seeds_wanted']}",
+            f"{entry['n']} of {max(entry['n'], entry['seeds_wanted'])}",
             f"{entry['steps_per_cpu_second']:.1f}" if entry["n"] else "",
             f"{100 * entry['share_of_bare_loop']:.0f} %" if entry["n"] else "",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def notes(grid: Grid, tier: str, shown: Collection[str], claims: Iterable[Claim]) -> list[str]:
+    """Give what a reader of a tier's table must know, a paragraph each.
+
+    Args:
+        grid: The grid.
+        tier: The tier.
+        shown: Names of the rows in the table.
+        claims: The claims below it.
+    """
+    of_tier = grid.tier(tier).get("note")
+    found = [grid.note, of_tier and f"Tier {tier}. {of_tier}"]
+    found += [f"{row.name}: {row.note}" for row in grid.rows if row.name in shown and row.note]
+    found += [f"{claim.text}: {claim.note}" for claim in claims if claim.note]
+    return [" ".join(note.split()) for note in found if note]
 
 
 def _ours(entry: Mapping[str, Any]) -> str:
@@ -162,7 +132,11 @@ class Evidence:
 
     def verdicts(self, grid: Grid) -> list[tuple[Claim, str]]:
         """Give each of a grid's claims with what the finished runs say."""
-        return [(claim, claim.verdict(self._reader(grid, claim))) for claim in grid.claims]
+        return [(claim, self.verdict(grid, claim)) for claim in grid.claims]
+
+    def verdict(self, grid: Grid, claim: Claim) -> str:
+        """Say what the finished runs say to a claim of a grid."""
+        return claim.verdict(self._reader(grid, claim))
 
     def _reader(self, grid: Grid, claim: Claim) -> Values:
         return functools.partial(self.values, grid.name, claim.tier, claim.quantity)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cyclr.errors import InputError
+from cyclr.errors import InputError, Interrupted
 from cyclr.experiments.batches import Batches, make_prepare, seeded
 from cyclr.experiments.clock import Clock
 from cyclr.experiments.curves import Curves
@@ -29,6 +30,7 @@ from cyclr.experiments.store import RunStore
 from cyclr.integrations.torch import Scheduler
 from cyclr.recipe import Recipe
 from cyclr.schedules import Scale
+from cyclr.training.signals import StopRequest
 
 _EVALUATION_BATCH = 500
 
@@ -77,14 +79,33 @@ class Trainer:
         Args:
             store: Where to go on from and leave checkpoints; None to keep nothing.
             every_seconds: Time between checkpoints.
-            on_progress: Called now and then.
+            on_progress: Called at the start and now and then.
+
+        Raises:
+            Interrupted: Ctrl-C or SIGTERM came; the update was finished and a checkpoint written.
         """
         if store is not None and (state := store.load()) is not None:
             self.load(state)
+        with StopRequest() as stop:
+            if on_progress is not None:
+                on_progress(self)
+            self._train(stop, store, every_seconds, on_progress)
+            if store is not None:
+                store.save(self.state())  # the result may be lost on its way to the disk
+        if stop.signal:
+            raise self._interrupted(stop.signal, kept=store is not None)
+
+    def _train(
+        self,
+        stop: StopRequest,
+        store: RunStore | None,
+        every_seconds: float,
+        on_progress: Callable[[Trainer], None] | None,
+    ) -> None:
         self.net.train()
         saved = time.perf_counter()
         self.clock.start()
-        while self.step < self.spec.steps and not self.curves.diverged:
+        while self.step < self.spec.steps and not self.curves.diverged and not stop.signal:
             self.advance()
             if self._due():
                 self.clock.stop()  # evaluation is not training
@@ -98,8 +119,13 @@ class Trainer:
                 self.clock.start()
                 saved = time.perf_counter()
         self.clock.stop()
-        if store is not None:
-            store.save(self.state())  # the result may be lost on its way to the disk
+
+    def _interrupted(self, number: int, *, kept: bool) -> Interrupted:
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        where = f"stopped by {name} after step {self.step:,} of {self.spec.steps:,}"
+        how = "a checkpoint has been written, and the same command goes on from it"
+        how = how if kept else "nothing has been kept"
+        return Interrupted(f"{where}; {how}", signal=number, step=self.step)
 
     def advance(self) -> None:
         """Make one update."""

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from cyclr.errors import RecordError
 from cyclr.experiments.grid import Grid
 from cyclr.experiments.policy import record_of
-from cyclr.experiments.table import load_results
+from cyclr.experiments.results import load_results
 from cyclr.recipe import Recipe
 from cyclr.report.plots import _figure, range_figure, save
 from cyclr.report.terminal import chart
@@ -19,6 +20,8 @@ Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
 _POINTS = 400  # as many as a terminal can show
 _LINES = 12
+_COLOURS = 10  # as many as Matplotlib goes through before it begins anew
+_STYLES = ("-", "--", ":", "-.")
 _ESTIMATES = {"hessian_free": "averaged", "hessian_free_each_step": "of single updates"}
 
 
@@ -33,12 +36,19 @@ def accuracy_figure(title: str, runs: Runs) -> Any:
         A Matplotlib figure.
     """
     figure, (axes,) = _figure(1, height=4.4)
-    for label, members in runs.items():
+    for i, (label, members) in enumerate(runs.items()):
         steps = [entry["step"] for entry in members[0]["curve"]["evaluations"]]
         curves = [[e["accuracy"] for e in run["curve"]["evaluations"]] for run in members]
         length = min(map(len, curves))  # a run that diverged is shorter
         mean = 100 * np.mean([curve[:length] for curve in curves], axis=0)
-        axes.plot(steps[:length], mean, label=f"{label} (n = {len(members)})", linewidth=1.3)
+        axes.plot(
+            steps[:length],
+            mean,
+            label=f"{label} (n = {len(members)})",
+            linewidth=1.3,
+            linestyle=_STYLES[i // _COLOURS % len(_STYLES)],
+            marker="o" if length == 1 else None,  # one point makes no line
+        )
     axes.set_xlabel("updates")
     axes.set_ylabel("accuracy on the test set, %")
     axes.set_title(title, fontsize=10)
@@ -52,7 +62,8 @@ def estimate_figure(title: str, runs: Runs, measure: str = "hessian_free") -> An
 
     Args:
         title: What to write above it.
-        runs: Finished runs that were measured, by the row's label.
+        runs: Finished runs that were measured, by the row's label. One too short for an estimate
+            is left out.
         measure: Name of the measure.
 
     Returns:
@@ -61,8 +72,10 @@ def estimate_figure(title: str, runs: Runs, measure: str = "hessian_free") -> An
     Reference: arXiv 1708.07120, figure 5.
     """
     figure, (axes,) = _figure(1, height=4.4)
-    for i, (label, members) in enumerate(runs.items()):
-        table = np.asarray(members[0]["measures"][measure]["rows"], dtype=float)
+    measured = {label: members[0] for label, members in runs.items()}
+    measured = {label: run for label, run in measured.items() if _has_estimates(run, measure)}
+    for i, (label, run) in enumerate(measured.items()):
+        table = np.asarray(run["measures"][measure]["rows"], dtype=float)
         axes.plot(table[:, 0], table[:, 3], color=f"C{i}", label=f"estimate, {label}")
         axes.plot(table[:, 0], table[:, 1], color=f"C{i}", ls="--", label=f"rate, {label}")
     axes.set_yscale("log")
@@ -70,8 +83,13 @@ def estimate_figure(title: str, runs: Runs, measure: str = "hessian_free") -> An
     axes.set_ylabel("learning rate")
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
+    if measured:
+        axes.legend(fontsize=8)
     return figure
+
+
+def _has_estimates(run: Mapping[str, Any], measure: str) -> bool:
+    return bool(run["measures"].get(measure, {}).get("rows"))
 
 
 def sweep_figure(run: Mapping[str, Any]) -> Any:
@@ -84,7 +102,11 @@ def sweep_figure(run: Mapping[str, Any]) -> Any:
         A Matplotlib figure.
     """
     record = record_of(run)
-    return range_figure(record, record.read())
+    try:
+        reading = record.read()
+    except RecordError:
+        reading = None  # it diverged at once: there is nothing to mark
+    return range_figure(record, reading)
 
 
 def result_chart(result: Mapping[str, Any]) -> str:
@@ -154,7 +176,7 @@ def pictures(runs: Runs) -> dict[str, str]:
         if _is_sweep(members[0]):
             captions[f"range-{members[0]['row']}"] = "The range test and the bounds read off it"
     for measure, kind in _ESTIMATES.items():
-        if any(measure in members[0]["measures"] for members in runs.values()):
+        if any(_has_estimates(members[0], measure) for members in runs.values()):
             captions[measure.replace("_", "-")] = f"The Hessian-free estimate, {kind}, and the rate"
     return captions
 
@@ -173,8 +195,7 @@ def figures(title: str, runs: Runs) -> dict[str, Any]:
         if name in sweeps:
             made[name] = sweep_figure(sweeps[name])
         elif measure in _ESTIMATES:
-            measured = {k: m for k, m in runs.items() if measure in m[0]["measures"]}
-            made[name] = estimate_figure(title, measured, measure)
+            made[name] = estimate_figure(title, runs, measure)
         else:
             trained = {label: m for label, m in runs.items() if not _is_sweep(m[0])}
             made[name] = accuracy_figure(title, trained)
