@@ -159,6 +159,18 @@ def test_a_record_is_saved_before_it_is_read(run: Command, tmp_path: Path) -> No
     assert len(RangeRecord.load(tmp_path / "r.json")) > 5
 
 
+def test_a_record_is_not_replaced_unless_one_says_so(run: Command, tmp_path: Path) -> None:
+    arguments = ["find", "own.py:small", "--steps", "20", "--out", "r.json"]
+    assert run(*arguments)[0] == 0
+    before = (tmp_path / "r.json").read_bytes()
+    code, _, err = run(*arguments, "--seed", "1")
+    assert code == 2
+    assert "r.json is there already; name another file, or replace it by --force" in err
+    assert (tmp_path / "r.json").read_bytes() == before
+    assert run(*arguments, "--seed", "1", "--force")[0] == 0
+    assert (tmp_path / "r.json").read_bytes() != before
+
+
 def test_a_metric_that_the_task_does_not_give_is_refused_at_once(run: Command) -> None:
     code, _, err = run("find", "own.py:small", "--metric", "val_los")
     assert code == 2

@@ -28,6 +28,13 @@ def test_a_second_ctrl_c_is_an_interruption_and_a_second_sigterm_is_not() -> Non
         assert stop.signal == signal.SIGTERM
 
 
+def test_the_first_of_two_signals_says_why() -> None:
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)  # as a parent passes it on
+        assert stop.signal == signal.SIGINT
+
+
 def test_the_handlers_are_put_back_after_an_error() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(LookupError), StopRequest():

@@ -12,6 +12,7 @@ from cyclr.cli.options import (
     Accumulate,
     AsJson,
     DataDir,
+    Force,
     MaxGradNorm,
     Plot,
     Precision,
@@ -72,11 +73,12 @@ def find(
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE.json", help="Save the record.")
     ] = None,
+    force: Force = False,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a learning rate range test: bounds, a picture, the record as JSON."""
-    check_new_file(out)
+    check_new_file(out, force=force)
     check_plot(plot)
     measured = linear or validate or validate_every is not None or metric is not None
     check_choice("--rule", rule, RULES if measured else [n for n in RULES if n != "accuracy"])

@@ -58,6 +58,9 @@ MaxGradNorm = Annotated[
 ]
 
 
+Force = Annotated[bool, typer.Option("--force", help="Replace the file of --out.")]
+
+
 def is_main() -> bool:
     """Whether this is the one of several processes (torchrun, accelerate launch) that talks."""
     return os.environ.get("RANK", "0") == "0"
@@ -112,14 +115,16 @@ def _interval(reading: Reading) -> dict[str, str]:
     return {"interval": f"{words} ({source})", **doubt}
 
 
-def check_new_file(path: str | None) -> None:
-    """Refuse early to write where a file cannot be written.
+def check_new_file(path: str | None, *, force: bool = True) -> None:
+    """Refuse early to write where a file cannot be written, or is there already.
 
     Raises:
-        InputError: The path is a folder, or its folder does not exist.
+        InputError: The path is a folder, or its folder does not exist, or it may not be replaced.
     """
     if path is None:
         return
+    if not force and Path(path).is_file():
+        raise InputError(f"{path} is there already; name another file, or replace it by --force")
     if Path(path).is_dir():
         raise InputError(f"cannot write {path}: it is a folder; name a file in it")
     if not Path(path).resolve().parent.is_dir():

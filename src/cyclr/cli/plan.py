@@ -10,6 +10,7 @@ import typer
 from cyclr.cli.options import (
     AsJson,
     Epochs,
+    Force,
     Policy,
     check_choice,
     check_new_file,
@@ -39,10 +40,11 @@ def plan(
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE.json", help="Save the recipe.")
     ] = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a recipe: schedules, length and stopping points, from a record and a budget."""
-    check_new_file(out)
+    check_new_file(out, force=force)
     check_choice("--rule", rule, RULES)
     check_choice("--policy", policy, POLICIES)
     loaded = RangeRecord.load(record)

@@ -40,4 +40,4 @@ class StopRequest:
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.signal and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.signal = number
+        self.signal = self.signal or number  # the first says why
