@@ -100,7 +100,7 @@ def reading_pairs(reading: Reading) -> dict[str, str]:
 
 
 _WIDE = 10  # between the ends of an interval that settles little
-_REMEDY = "sweep with more --repeats or --steps, or try a tenth of it as well"
+_REMEDY = "sweep with more --repeats or --steps, or compare rates by cyclr tune"
 
 
 def _interval(reading: Reading) -> dict[str, str]:
@@ -110,9 +110,10 @@ def _interval(reading: Reading) -> dict[str, str]:
     count = len(reading.sweeps)
     source = f"lowest and highest of {count} sweeps" if count > 1 else "80 %, from its noise"
     words = f"base_lr {low[0]:.3g} to {low[1]:.3g}, max_lr {high[0]:.3g} to {high[1]:.3g}"
-    wide = high[1] > _WIDE * high[0]
-    doubt = {"in doubt": f"max_lr may be {_WIDE} times another one: {_REMEDY}"} if wide else {}
-    return {"interval": f"{words} ({source})", **doubt}
+    times = high[1] / high[0]
+    doubt = f"the interval of max_lr spans a factor of {times:.2g}; {_REMEDY}"
+    settled = {} if times <= _WIDE else {"in doubt": doubt}
+    return {"interval": f"{words} ({source})", **settled}
 
 
 def check_new_file(path: str | None, *, force: bool = True) -> None:
