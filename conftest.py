@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 
 import pytest
 
@@ -14,7 +15,9 @@ FRAMEWORKS += ("optuna", "ray")
 
 
 def pytest_configure() -> None:
-    """In CI nothing is left out silently: tests skip where their framework is not installed."""
+    """In CI nothing is left out silently; and Ctrl-C, which tests send, is heard."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a shell ran with an &
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("CI") == "true":
         missing = [name for name in FRAMEWORKS if importlib.util.find_spec(name) is None]
         if missing:
