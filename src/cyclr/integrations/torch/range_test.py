@@ -132,6 +132,8 @@ def range_test(
     own = train_step is None
     options = {"max_grad_norm": max_grad_norm, "autocast": autocast, "scaler": scaler}
     step = default_step(loss_fn, **options) if train_step is None else train_step  # type: ignore[arg-type]
+    # A train_step of the user's own knows in what form they were given.
+    given: Any = (models[0], optimizers[0]) if own else (model, optimizer)
     # A loss may have parameters or count, as a module of its own.
     around = [thing for thing in (scaler, loss_fn) if thing is not None]
     with (
@@ -144,10 +146,7 @@ def range_test(
         sweeper = Sweeper(
             models=models,
             rates=rates,
-            # As they were given: a train_step of the user's knows in what form.
-            update=(lambda batch: step(models[0], optimizers[0], batch))
-            if own
-            else (lambda batch: step(model, optimizer, batch)),
+            update=lambda batch: step(given[0], given[1], batch),
             stream=endless(batches, accumulate if own else None),
             validate=None if validate is None else lambda: validate(model),
             validate_every=validate_every,
