@@ -1,10 +1,11 @@
 """Small runs of the papers' machinery, for its tests."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
 from cyclr import LinearSweep, Recipe, Triangular
-from cyclr.experiments.grid import Grid
+from cyclr.experiments.grid import Grid, get_grid
 from cyclr.experiments.results import result_path
 from cyclr.experiments.runspec import RunSpec
 from cyclr.experiments.store import write_result
@@ -133,3 +134,26 @@ def write_finished(grid: Grid, result: dict[str, Any]) -> Path:
     path = result_path(grid, row, tier, seed)
     write_result(path, {**result, "spec": spec})
     return path
+
+
+def trained_result(row: str, seed: int, accuracy: float) -> dict[str, Any]:
+    """A finished run of twelve updates, evaluated after 4, 8 and 12."""
+    evaluations = [{"step": 4 * i, "accuracy": accuracy - 0.03 + i / 100} for i in (1, 2, 3)]
+    return {
+        **copy.deepcopy(sweep_result()),
+        "row": row,
+        "seed": seed,
+        "accuracy": accuracy,
+        "steps": 12,
+        "steps_per_cpu_second": 20.0 + seed,
+        "speed": {"ratio": 0.9},
+        "curve": {"stretch": 1, "loss": [2.0] * 12, "evaluations": evaluations},
+    }
+
+
+def grid_with(folder: Path, *results: dict[str, Any]) -> Grid:
+    """Write the grid below a folder, with finished runs beside it."""
+    grid = get_grid(write_grid(folder), "paper-table")
+    for result in results:
+        write_finished(grid, result)
+    return grid

@@ -1,43 +1,28 @@
 """Finished results on disk: read, cut, and refused where they are not of the grid as it is."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cyclr.errors import InputError
-from cyclr.experiments.grid import Grid, all_grids, get_grid
+from cyclr.experiments.grid import all_grids, get_grid
 from cyclr.experiments.page import page
 from cyclr.experiments.results import load_results, read_current, result_path, spec_of
 from cyclr.experiments.store import write_result
 from cyclr.report.papers import picture_files
-from experiments.paper_runs import GRID, sweep_result, write_finished, write_grid
-
-
-def _result(row: str, seed: int, accuracy: float) -> dict[str, Any]:
-    evaluations = [{"step": 4 * i, "accuracy": accuracy - 0.03 + i / 100} for i in (1, 2, 3)]
-    return {
-        **copy.deepcopy(sweep_result()),
-        "row": row,
-        "seed": seed,
-        "accuracy": accuracy,
-        "steps": 12,
-        "steps_per_cpu_second": 20.0 + seed,
-        "speed": {"ratio": 0.9},
-        "curve": {"stretch": 1, "loss": [2.0] * 12, "evaluations": evaluations},
-    }
-
-
-def _grid(folder: Path, *results: dict[str, Any]) -> Grid:
-    grid = get_grid(write_grid(folder), "paper-table")
-    for result in results:
-        write_finished(grid, result)
-    return grid
+from experiments.paper_runs import (
+    GRID,
+    grid_with,
+    sweep_result,
+    trained_result,
+    write_finished,
+    write_grid,
+)
 
 
 def test_a_row_is_read_off_the_run_it_begins(tmp_path: Path) -> None:
-    grid = _grid(tmp_path, _result("fixed", 0, 0.5))
+    grid = grid_with(tmp_path, trained_result("fixed", 0, 0.5))
     (cut,) = load_results(grid, "full")["fixed-4"]
     assert (cut["accuracy"], cut["steps"]) == (pytest.approx(0.48), 4)
     assert len(cut["curve"]["loss"]) == 4
@@ -47,13 +32,13 @@ def test_a_row_may_be_cut_in_epochs(tmp_path: Path) -> None:
     text = GRID.replace('cut = "fixed"\nsteps = 4', 'cut = "fixed"\nsteps = "2ep"')
     text = text.replace("batch_size = 10", "batch_size = 15")  # four updates an epoch
     grid = get_grid(write_grid(tmp_path, text), "paper-table")
-    write_finished(grid, _result("fixed", 0, 0.5))
+    write_finished(grid, trained_result("fixed", 0, 0.5))
     assert load_results(grid, "full")["fixed-4"][0]["steps"] == 8
 
 
 def test_the_beginning_of_a_run_that_diverged_before_diverged_too(tmp_path: Path) -> None:
-    result = {**_result("fixed", 0, 0.1), "outcome": "diverged", "steps": 3}
-    grid = _grid(tmp_path, result)
+    result = {**trained_result("fixed", 0, 0.1), "outcome": "diverged", "steps": 3}
+    grid = grid_with(tmp_path, result)
     (cut,) = load_results(grid, "full")["fixed-4"]
     assert (cut["outcome"], cut["row"], cut["steps"]) == ("diverged", "fixed-4", 3)
 
@@ -61,21 +46,21 @@ def test_the_beginning_of_a_run_that_diverged_before_diverged_too(tmp_path: Path
 def test_a_row_cannot_be_cut_where_nothing_was_measured(tmp_path: Path) -> None:
     text = GRID.replace('cut = "fixed"\nsteps = 4', 'cut = "fixed"\nsteps = 5')
     grid = get_grid(write_grid(tmp_path, text), "paper-table")
-    write_finished(grid, _result("fixed", 0, 0.5))
+    write_finished(grid, trained_result("fixed", 0, 0.5))
     with pytest.raises(InputError, match="row fixed-4: fixed was not evaluated after 5 steps"):
         load_results(grid, "full")
 
 
 def test_a_result_of_another_table_is_refused(tmp_path: Path) -> None:
-    grid = _grid(tmp_path)
-    path = write_finished(grid, _result("fixed", 0, 0.5))
+    grid = grid_with(tmp_path)
+    path = write_finished(grid, trained_result("fixed", 0, 0.5))
     path.write_text(path.read_text().replace('"paper-table"', '"another"'))
     with pytest.raises(InputError, match=r"fixed-seed0\.json is a result of another, tier full"):
         load_results(grid, "full")
 
 
 def test_a_result_of_other_settings_is_refused(tmp_path: Path) -> None:
-    grid = _grid(tmp_path, _result("fixed", 0, 0.5))
+    grid = grid_with(tmp_path, trained_result("fixed", 0, 0.5))
     grid.path.write_text(GRID.replace("value = 0.05", "value = 0.06"))
     changed = get_grid(tmp_path / "papers", "paper-table")
     message = r"fixed-seed0\.json was made under other settings than .*table\.toml has now; move it"
@@ -96,7 +81,7 @@ def test_what_is_planned_from_a_sweep_is_checked_against_that_sweep(tmp_path: Pa
     write_result(result_path(grid, "sweep", "full", 0), sweep)
     spec = spec_of(grid, grid.row("planned"), "full", 0)
     assert spec is not None
-    planned = {**_result("planned", 0, 0.5), "spec": spec.to_dict()}
+    planned = {**trained_result("planned", 0, 0.5), "spec": spec.to_dict()}
     write_result(result_path(grid, "planned", "full", 0), planned)
     assert set(load_results(grid, "full")) == {"sweep", "planned"}
     for entry in sweep["curve"]["evaluations"][:20]:
@@ -119,21 +104,21 @@ def test_what_is_planned_from_a_sweep_is_checked_against_that_sweep(tmp_path: Pa
 def test_a_result_that_a_table_would_not_have_written_is_refused(
     tmp_path: Path, name: str, changes: dict[str, Any], message: str
 ) -> None:
-    grid = _grid(tmp_path)
+    grid = grid_with(tmp_path)
     path = result_path(grid, "fixed", "full", 0).with_name(f"{name}.json")
-    write_result(path, {**_result("fixed", 0, 0.5), **changes})
+    write_result(path, {**trained_result("fixed", 0, 0.5), **changes})
     with pytest.raises(InputError, match=message):
         load_results(grid, "full")
 
 
 def test_results_may_be_kept_elsewhere(tmp_path: Path) -> None:
-    grid = _grid(tmp_path)
+    grid = grid_with(tmp_path)
     home = tmp_path / "elsewhere"
     path = result_path(grid, "fixed", "full", 1, home)
     assert path == home / "paper" / "table" / "full" / "fixed-seed1.json"
     spec = grid.resolve(grid.row("fixed"), "full", 1)
     assert read_current(path, grid, spec) is None
-    write_result(path, {**_result("fixed", 1, 0.5), "spec": spec.to_dict()})
+    write_result(path, {**trained_result("fixed", 1, 0.5), "spec": spec.to_dict()})
     assert read_current(path, grid, spec) == load_results(grid, "full", home)["fixed"][0]
     assert load_results(grid, "full") == {}
 

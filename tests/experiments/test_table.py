@@ -1,43 +1,20 @@
 """Tables and the page, from finished runs only."""
 
-import copy
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cyclr.errors import InputError
-from cyclr.experiments.grid import Grid, all_grids, get_grid
+from cyclr.experiments.grid import all_grids, get_grid
 from cyclr.experiments.page import page
 from cyclr.experiments.results import load_results
 from cyclr.experiments.table import Evidence, markdown, notes, rows
 from cyclr.report.papers import picture_files
-from experiments.paper_runs import GRID, sweep_result, write_finished, write_grid
-
-
-def _result(row: str, seed: int, accuracy: float) -> dict[str, Any]:
-    evaluations = [{"step": 4 * i, "accuracy": accuracy - 0.03 + i / 100} for i in (1, 2, 3)]
-    return {
-        **copy.deepcopy(sweep_result()),
-        "row": row,
-        "seed": seed,
-        "accuracy": accuracy,
-        "steps": 12,
-        "steps_per_cpu_second": 20.0 + seed,
-        "speed": {"ratio": 0.9},
-        "curve": {"stretch": 1, "loss": [2.0] * 12, "evaluations": evaluations},
-    }
-
-
-def _grid(folder: Path, *results: dict[str, Any]) -> Grid:
-    grid = get_grid(write_grid(folder), "paper-table")
-    for result in results:
-        write_finished(grid, result)
-    return grid
+from experiments.paper_runs import GRID, grid_with, trained_result, write_finished, write_grid
 
 
 def test_a_table_says_mean_deviation_and_how_many(tmp_path: Path) -> None:
-    grid = _grid(tmp_path, _result("fixed", 0, 0.5), _result("fixed", 1, 0.52))
+    grid = grid_with(tmp_path, trained_result("fixed", 0, 0.5), trained_result("fixed", 1, 0.52))
     entries = rows(grid, "full", load_results(grid, "full"))
     assert entries[0] == {
         "row": "fixed",
@@ -59,21 +36,21 @@ def test_a_table_says_mean_deviation_and_how_many(tmp_path: Path) -> None:
 
 
 def test_a_single_run_has_no_deviation_and_a_diverged_one_is_said_so(tmp_path: Path) -> None:
-    result = {**_result("fixed", 1, 0.1), "outcome": "diverged"}
-    grid = _grid(tmp_path, result)
+    result = {**trained_result("fixed", 1, 0.1), "outcome": "diverged"}
+    grid = grid_with(tmp_path, result)
     table = markdown(rows(grid, "full", load_results(grid, "full")), "full")
     assert "| 10.00 (1 diverged) | 1 of 2 |" in table
 
 
 def test_seeds_beyond_those_wanted_count_as_wanted(tmp_path: Path) -> None:
-    grid = _grid(tmp_path, *(_result("fixed", seed, 0.5) for seed in range(3)))
+    grid = grid_with(tmp_path, *(trained_result("fixed", seed, 0.5) for seed in range(3)))
     table = markdown(rows(grid, "full", load_results(grid, "full"), ["fixed"]), "full")
     assert "| 3 of 3 |" in table
     assert len(table.splitlines()) == 3
 
 
 def test_the_printed_numbers_are_those_of_the_full_scale(tmp_path: Path) -> None:
-    grid = _grid(tmp_path)
+    grid = grid_with(tmp_path)
     entries = {tier: rows(grid, tier, {}) for tier in ("full", "cpu", "smoke")}
     tables = {tier: markdown(entries[tier], tier) for tier in entries}
     assert "| steps | printed | ours |" in tables["full"]
@@ -98,7 +75,7 @@ def test_a_claim_about_a_scaled_run_has_no_printed_number_beside_it(tmp_path: Pa
     text = GRID.replace('relation = "beats"', 'relation = "beats"\ntier = "cpu"')
     grid = get_grid(write_grid(tmp_path, text), "paper-table")
     for row in ("fixed", "cycle"):
-        write_finished(grid, {**_result(row, 0, 0.5), "tier": "cpu"})
+        write_finished(grid, {**trained_result(row, 0, 0.5), "tier": "cpu"})
     assert "(#paper-table), cpu | – / – | 50 (n = 1) / 50 (n = 1) |" in page({grid.name: grid})
 
 
@@ -107,12 +84,12 @@ def test_a_run_that_diverged_before_a_measure_leaves_table_and_page_whole(tmp_pa
         'relation = "beats"', 'relation = "beats"\nquantity = "ensemble_gain"'
     )
     grid = get_grid(write_grid(tmp_path, text), "paper-table")
-    lost = {**_result("cycle", 0, 0.1), "outcome": "diverged"}
+    lost = {**trained_result("cycle", 0, 0.1), "outcome": "diverged"}
     lost["measures"] = {"snapshots": {"steps": [], "single": [], "last": []}}
     write_finished(grid, lost)
     said = "cannot be said: a run of cycle diverged before it could be measured"
     assert f"| – / – | – / 0 | {said} |" in page({grid.name: grid})
-    kept = {**_result("cycle", 1, 0.5)}
+    kept = {**trained_result("cycle", 1, 0.5)}
     kept["measures"] = {"snapshots": {"steps": [6], "single": [0.5], "last": [0.5, 0.52]}}
     write_finished(grid, kept)
     assert f"| – / – | 2 (n = 1) / 0 | {said} |" in page({grid.name: grid})
@@ -122,7 +99,7 @@ def test_a_run_that_diverged_before_a_measure_leaves_table_and_page_whole(tmp_pa
 
 
 def test_claims_look_at_other_tables_too(tmp_path: Path) -> None:
-    grid = _grid(tmp_path, _result("fixed", 0, 0.5))
+    grid = grid_with(tmp_path, trained_result("fixed", 0, 0.5))
     evidence = Evidence({grid.name: grid})
     assert evidence.values("paper-table", "full", "accuracy", "fixed") == [50.0]
     assert evidence.values("other", "full", "accuracy", "paper-table/fixed") == [50.0]
@@ -131,14 +108,14 @@ def test_claims_look_at_other_tables_too(tmp_path: Path) -> None:
 
 
 def test_the_page_says_what_was_run_and_what_was_not(tmp_path: Path) -> None:
-    grid = _grid(tmp_path, _result("fixed", 0, 0.5))
+    grid = grid_with(tmp_path, trained_result("fixed", 0, 0.5))
     text = page({grid.name: grid})
     assert "\n- the cycle beats the fixed rate ([paper-table](#paper-table), full)\n" in text
     assert "**Tier full.** All of it." in text
     assert "Not run yet: tier cpu." in text
     assert "- `planned`: From the sweep." in text
     for seed, accuracy in ((0, 0.51), (1, 0.52)):
-        write_finished(grid, _result("cycle", seed, accuracy))
+        write_finished(grid, trained_result("cycle", seed, accuracy))
     assert (
         "| the cycle beats the fixed rate | [paper-table](#paper-table), full | – / 50 | "
         "51.5 ± 0.71 (n = 2) / 50 (n = 1) | "
