@@ -56,7 +56,9 @@ def test_the_super_convergence_resnet_counted_by_hand() -> None:
         ({"kind": "wrn32"}, 32, 10),
         ({"kind": "alexnet", "size": 64, "classes": 100, "hidden": 64}, 64, 100),
         ({"kind": "alexnet", "hidden": 16}, 224, 1000),
+        ({"kind": "alexnet", "size": 64, "hidden": 64, "width": 0.01}, 64, 1000),
         ({"kind": "googlenet", "size": 64, "classes": 100}, 64, 100),
+        ({"kind": "googlenet", "size": 64, "classes": 100, "width": 0.25}, 64, 100),
         ({"kind": "googlenet"}, 224, 1000),
     ],
     ids=lambda x: str(x),
@@ -65,6 +67,24 @@ def test_shapes(settings: dict[str, Any], size: int, classes: int) -> None:
     net = make_net(settings).eval()
     with torch.no_grad():
         assert net(torch.randn(2, 3, size, size)).shape == (2, classes)
+
+
+def test_a_narrow_net_has_a_share_of_the_channels_and_starts_with_signals_as_large() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8, 3, 64, 64) * 60
+    whole = make_net({"kind": "alexnet", "size": 64}).eval()
+    narrow = make_net({"kind": "alexnet", "size": 64, "hidden": 1024, "width": 0.25}).eval()
+    assert [narrow.conv1.out_channels, narrow.conv2.out_channels] == [24, 64]
+    assert [narrow.conv3.out_channels, narrow.conv4.out_channels] == [96, 96]
+    with torch.no_grad():
+        sizes = [float(net(x).std()) for net in (narrow, whole)]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.5)
+
+    inception = make_net({"kind": "googlenet", "size": 64, "width": 0.25})
+    assert inception.blocks["3a"].out == 256 / 4
+    assert inception.fc.in_features == 1024 / 4
+    hidden = [m for m in inception.heads["4a"] if isinstance(m, nn.Linear)]
+    assert [m.in_features for m in hidden] == [2048 / 4, 1024 / 4]
 
 
 @pytest.mark.parametrize("kind", sorted(NETS))
@@ -159,6 +179,8 @@ def test_googlenets_helpers_are_there_in_training_only() -> None:
         ({"kind": "densenet40", "depth": 41}, "net.depth must be 3n \\+ 4"),
         ({"kind": "wrn", "depth": 29}, "net.depth must be 6n \\+ 4"),
         ({"kind": "alexnet", "size": 100}, "net.size must be 64 or 224, got 100"),
+        ({"kind": "alexnet", "width": 0}, r"net.width must be in \(0, 1\], got 0"),
+        ({"kind": "googlenet", "width": 2}, r"net.width must be in \(0, 1\], got 2"),
     ],
 )
 def test_what_is_no_net_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -1,5 +1,7 @@
 """Caffe's AlexNet and GoogLeNet, for 224×224 images and, with a smaller stem, for 64×64.
 
+Both can be made narrower, for machines that the whole net is too much for.
+
 Source: BVLC/caffe, ``models/bvlc_alexnet/train_val.prototxt`` and
 ``models/bvlc_googlenet/train_val.prototxt``.
 """
@@ -23,9 +25,16 @@ def _pool() -> nn.Module:
     return nn.MaxPool2d(3, stride=2, ceil_mode=True)
 
 
-def _check_size(size: int) -> None:
+def _check(size: int, width: float) -> None:
     if size not in _SIZES:
         raise InputError(f"net.size must be 64 or 224, got {size}")
+    if not 0 < width <= 1:
+        raise InputError(f"net.width must be in (0, 1], got {width}")
+
+
+def _narrowed(units: int, width: float) -> int:
+    """Take a share of a layer's units, an even number so that it still splits into two groups."""
+    return 2 * max(1, round(units * width / 2))
 
 
 class AlexNet(nn.Module):
@@ -38,29 +47,38 @@ class AlexNet(nn.Module):
     Args:
         size: 224 or 64.
         classes: Number of outputs.
-        hidden: Width of fc6 and fc7.
+        hidden: Units of fc6 and fc7, 4096 in Caffe's net.
+        width: Share of the convolutions' channels, in (0, 1].
+
+    With fewer units the first weights of the layers that read them are larger, by the square root
+    of how many times fewer, so that their sums start at the size they have in the whole net.
     """
 
-    def __init__(self, size: int = 224, classes: int = 1000, hidden: int = 4096) -> None:
+    def __init__(
+        self, size: int = 224, classes: int = 1000, hidden: int = 4096, width: float = 1.0
+    ) -> None:
         super().__init__()
-        _check_size(size)
+        _check(size, width)
         stem = (11, 4, 0) if size == 224 else (5, 2, 2)
-        self.conv1 = nn.Conv2d(3, 96, stem[0], stem[1], padding=stem[2])
-        self.conv2 = nn.Conv2d(96, 256, 5, padding=2, groups=2)
-        self.conv3 = nn.Conv2d(256, 384, 3, padding=1)
-        self.conv4 = nn.Conv2d(384, 384, 3, padding=1, groups=2)
-        self.conv5 = nn.Conv2d(384, 256, 3, padding=1, groups=2)
-        self.fc6 = nn.Linear(256 * (36 if size == 224 else 16), hidden)
+        first, second, inner = (_narrowed(units, width) for units in (96, 256, 384))
+        self.conv1 = nn.Conv2d(3, first, stem[0], stem[1], padding=stem[2])
+        self.conv2 = nn.Conv2d(first, second, 5, padding=2, groups=2)
+        self.conv3 = nn.Conv2d(second, inner, 3, padding=1)
+        self.conv4 = nn.Conv2d(inner, inner, 3, padding=1, groups=2)
+        self.conv5 = nn.Conv2d(inner, second, 3, padding=1, groups=2)
+        self.fc6 = nn.Linear(second * (36 if size == 224 else 16), hidden)
         self.fc7 = nn.Linear(hidden, hidden)
         self.fc8 = nn.Linear(hidden, classes)
         self.pool, self.norm = _pool(), AcrossChannelsLRN()
         self.drop = nn.Dropout(0.5)
-        for layer in (self.conv1, self.conv3, self.fc8):
-            gaussian(layer, 0.01)
+        fewer, fewer_hidden = (1 / width) ** 0.5, (4096 / hidden) ** 0.5
+        gaussian(self.conv1, 0.01)
+        gaussian(self.conv3, 0.01 * fewer)
+        gaussian(self.fc8, 0.01 * fewer_hidden)
         for layer in (self.conv2, self.conv4, self.conv5):
-            gaussian(layer, 0.01, bias=0.1)
-        for layer in (self.fc6, self.fc7):
-            gaussian(layer, 0.005, bias=0.1)
+            gaussian(layer, 0.01 * fewer, bias=0.1)
+        gaussian(self.fc6, 0.005 * fewer, bias=0.1)
+        gaussian(self.fc7, 0.005 * fewer_hidden, bias=0.1)
         self.rates: Rates = _double_biases(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -78,8 +96,8 @@ class AlexNet(nn.Module):
 class _Conv(nn.Sequential):
     """A convolution with a bias of 0.2, and ReLU."""
 
-    def __init__(self, width: int, out: int, kernel: int, stride: int = 1) -> None:
-        conv = nn.Conv2d(width, out, kernel, stride, padding=kernel // 2)
+    def __init__(self, channels: int, out: int, kernel: int, stride: int = 1) -> None:
+        conv = nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2)
         xavier(conv, bias=0.2)
         super().__init__(conv, nn.ReLU(inplace=True))
 
@@ -88,21 +106,21 @@ class Inception(nn.Module):
     """Four branches side by side: 1×1, 3×3, 5×5 and pooled.
 
     Args:
-        width: Channels of the input.
+        channels: Channels of the input.
         sizes: Channels of the 1×1, the 3×3's reduction, the 3×3, the 5×5's reduction, the 5×5 and
             the pooled branch.
     """
 
-    def __init__(self, width: int, sizes: tuple[int, ...]) -> None:
+    def __init__(self, channels: int, sizes: tuple[int, ...]) -> None:
         super().__init__()
         one, reduce3, three, reduce5, five, pooled = sizes
         self.out = one + three + five + pooled
         self.branches = nn.ModuleList(
             [
-                _Conv(width, one, 1),
-                nn.Sequential(_Conv(width, reduce3, 1), _Conv(reduce3, three, 3)),
-                nn.Sequential(_Conv(width, reduce5, 1), _Conv(reduce5, five, 5)),
-                nn.Sequential(nn.MaxPool2d(3, 1, padding=1), _Conv(width, pooled, 1)),
+                _Conv(channels, one, 1),
+                nn.Sequential(_Conv(channels, reduce3, 1), _Conv(reduce3, three, 3)),
+                nn.Sequential(_Conv(channels, reduce5, 1), _Conv(reduce5, five, 5)),
+                nn.Sequential(nn.MaxPool2d(3, 1, padding=1), _Conv(channels, pooled, 1)),
             ]
         )
 
@@ -114,13 +132,14 @@ class Inception(nn.Module):
 class _Auxiliary(nn.Sequential):
     """A classifier half-way, whose loss counts 0.3; only there in training."""
 
-    def __init__(self, width: int, classes: int, pool: nn.Module) -> None:
-        hidden, last = nn.Linear(2048, 1024), nn.Linear(1024, classes)
+    def __init__(self, channels: int, classes: int, pool: nn.Module, width: float) -> None:
+        reduced, units = _narrowed(128, width), _narrowed(1024, width)
+        hidden, last = nn.Linear(16 * reduced, units), nn.Linear(units, classes)
         xavier(hidden, bias=0.2)
         xavier(last)
         super().__init__(
             pool,
-            _Conv(width, 128, 1),
+            _Conv(channels, reduced, 1),
             nn.Flatten(),
             hidden,
             nn.ReLU(inplace=True),
@@ -141,6 +160,7 @@ class GoogLeNet(nn.Module):
     Args:
         size: 224 or 64.
         classes: Number of outputs.
+        width: Share of every layer's units, in (0, 1].
     """
 
     BLOCKS: ClassVar[dict[str, tuple[int, ...]]] = {
@@ -155,34 +175,29 @@ class GoogLeNet(nn.Module):
         "5b": (384, 192, 384, 48, 128, 128),
     }
 
-    def __init__(self, size: int = 224, classes: int = 1000) -> None:
+    def __init__(self, size: int = 224, classes: int = 1000, width: float = 1.0) -> None:
         super().__init__()
-        _check_size(size)
+        _check(size, width)
+        stem, channels = _narrowed(64, width), _narrowed(192, width)
         self.stem = nn.Sequential(
-            _Conv(3, 64, 7, 2),
+            _Conv(3, stem, 7, 2),
             _pool(),
             AcrossChannelsLRN(),
-            _Conv(64, 64, 1),
-            _Conv(64, 192, 3),
+            _Conv(stem, stem, 1),
+            _Conv(stem, channels, 3),
             AcrossChannelsLRN(),
             _pool(),
         )
-        self.blocks = nn.ModuleDict()
-        width = 192
+        self.blocks, self.heads = nn.ModuleDict(), nn.ModuleDict()
         for name, sizes in self.BLOCKS.items():
-            self.blocks[name] = Inception(width, sizes)
-            width = sum(sizes[i] for i in (0, 2, 4, 5))
+            block = Inception(channels, tuple(_narrowed(units, width) for units in sizes))
+            self.blocks[name], channels = block, block.out
+            if name in ("4a", "4d"):
+                pool = nn.AvgPool2d(5, 3) if size == 224 else nn.Identity()
+                self.heads[name] = _Auxiliary(channels, classes, pool, width)
         self.pool = _pool()
-        self.heads = nn.ModuleDict(
-            {
-                name: _Auxiliary(
-                    width, classes, nn.AvgPool2d(5, 3) if size == 224 else nn.Identity()
-                )
-                for name, width in (("4a", 512), ("4d", 528))
-            }
-        )
         self.drop = nn.Dropout(0.4)
-        self.fc = nn.Linear(1024, classes)
+        self.fc = nn.Linear(channels, classes)
         xavier(self.fc)
         self.rates: Rates = _double_biases(self)
 
