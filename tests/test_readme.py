@@ -71,6 +71,14 @@ def test_the_schedules_page_s_python_runs_and_its_comments_are_true(monkeypatch)
     assert all(f"`{name}" in text for name in cyclr.schedules.__all__ if name[0].isupper())
 
 
+def test_the_fine_tuning_page_s_python_runs_and_tunes(capsys) -> None:
+    names = _run("docs/fine-tuning.md")
+    assert names["reading"].max_lr == pytest.approx(0.25, rel=0.5)
+    assert names["accuracy"] > 0.9
+    assert {group["initial_lr"] for group in names["optimizer"].param_groups} == {1e-2, 1e-3}
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
 @pytest.mark.slow
 def test_the_tuning_page_s_python_runs(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
