@@ -238,3 +238,22 @@ cluster.shutdown()
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split()[-2:] == ["4", "2"]
     assert _curves(get_grid(tmp_path / "papers", "paper-table")) == _curves(alone)
+
+
+@pytest.mark.slow
+def test_ctrl_c_reaches_the_runs_on_a_ray_cluster(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'cyclr[ray]'")
+    command = _command(write_grid(tmp_path, LONG), tmp_path / "store")
+    command[command.index("--seeds") + 1] = "0,1,2,3,4,5,6,7"  # more than there are cores
+    said: list[str] = []
+    with subprocess.Popen([*command, "--ray", "local"], stderr=subprocess.PIPE, text=True) as cut:
+        assert cut.stderr is not None
+        while not any("begins, 100,000 updates" in line for line in said):
+            said.append(cut.stderr.readline())
+            assert said[-1], said
+        cut.send_signal(signal.SIGINT)
+        rest = cut.stderr.read()
+    assert cut.returncode == 128 + signal.SIGINT, rest
+    assert "a checkpoint has been written, and the same command goes on from it" in rest
+    assert len(list((tmp_path / "store").rglob("checkpoint.pt"))) >= 1
+    assert not list((tmp_path / "papers").rglob("*.json"))

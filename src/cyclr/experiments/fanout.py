@@ -37,7 +37,7 @@ def fan_out(
     """
     workers = min(workers, len(calls))
     if ray is not None:
-        yield from _on_ray(run, calls, ray)
+        yield from _on_ray(run, calls, until, ray)
     elif workers <= 1:
         yield from _here(run, calls, until)
     else:
@@ -106,10 +106,25 @@ class _PassedOn(StopRequest):
             self._ended.wait(0.5)
 
 
-def _on_ray(run: Callable[..., Any], calls: Calls, address: str) -> list[Any]:
-    joblib = require("joblib", caller="running several at a time", extra="training")
-    connect(address)
-    require("ray.util.joblib", caller="--ray", extra="ray").register_ray()
-    with joblib.parallel_config(backend="ray", n_jobs=-1):
-        results: list[Any] = joblib.Parallel()(joblib.delayed(run)(*each) for each in calls)
-    return results
+def _on_ray(
+    run: Callable[..., Any], calls: Calls, until: Callable[[Any], bool], address: str
+) -> Iterator[Any]:
+    ray = connect(address)
+    cancelled = require("ray.exceptions", caller="--ray", extra="ray").TaskCancelledError
+    task = ray.remote(max_retries=0)(run)
+    with StopRequest() as stop:
+        waiting = [task.remote(*arguments) for arguments in calls]
+        over = told = False
+        while waiting:
+            done, waiting = ray.wait(waiting, timeout=0.5)
+            for one in done:
+                try:
+                    value = ray.get(one)
+                except cancelled:
+                    continue  # it had not begun
+                over = over or until(value)
+                yield value
+            if (over or stop.signal) and not told:
+                told = True
+                for one in waiting:  # a Ctrl-C there, which leaves a checkpoint
+                    ray.cancel(one)
