@@ -155,7 +155,8 @@ def range_test(
             ``jit`` traces without compiling anew, and gives the next state and the loss. An
             optimizer made with ``optax.inject_hyperparams`` and a number for its rate takes it by
             ``optax.tree_utils.tree_set(opt_state, learning_rate=lr)``; one that follows a schedule
-            cannot.
+            cannot. ``optax.radam`` warms itself up, so a sweep with it reads rates several times
+            too high; test with ``optax.adam``, whose rates serve it as well.
         state: Whatever the step takes and gives; any pytree.
         batches: A re-iterable (a data loader, a list); gone through as often as the sweep needs.
         sweep: Schedule of the rate, or a :class:`~cyclr.rangetest.sweep.RangeTest` to watch. By

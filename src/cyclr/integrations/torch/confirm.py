@@ -19,6 +19,7 @@ from cyclr.integrations.torch.checks import (
     check_training,
 )
 from cyclr.integrations.torch.nonfinite import blames_values, each_warning_once
+from cyclr.integrations.torch.own_warmup import divided_out
 from cyclr.integrations.torch.processes import Processes
 from cyclr.integrations.torch.scheduler import Scheduler
 from cyclr.integrations.torch.snapshot import Snapshot
@@ -130,7 +131,8 @@ def _train(
     losses: list[float] = []
     for _ in range(recipe.total_steps):
         try:
-            told = update(next(stream))
+            with divided_out(optimizer):
+                told = update(next(stream))
         except Exception as error:
             if not losses or not blames_values(error, [model]):
                 raise

@@ -68,7 +68,9 @@ def range_test(
     hear of an optimizer's updates, as schedulers have them, are set aside meanwhile.
 
     With several parameter groups or optimizers, the sweep is the rate of the group whose rate is
-    largest, and the ratios between the groups' rates are kept.
+    largest, and the ratios between the groups' rates are kept. RAdam, which warms itself up for
+    thousands of updates, moves at the sweep's rates as it later does
+    (:mod:`cyclr.integrations.torch.own_warmup`).
 
     An exploding model ends the sweep and raises nothing: an exception that code of yours raises
     because of NaN or infinity, after at least one step, ends the sweep as ``non_finite`` and stands

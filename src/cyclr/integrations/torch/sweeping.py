@@ -17,6 +17,7 @@ from cyclr.errors import DataError, InputError, complaint
 from cyclr.integrations.torch.groups import set_value
 from cyclr.integrations.torch.modes import evaluating
 from cyclr.integrations.torch.nonfinite import blames_values
+from cyclr.integrations.torch.own_warmup import share_of_rate
 from cyclr.integrations.torch.processes import Processes
 from cyclr.rangetest import RangeRecord, RangeTest
 from cyclr.rangetest.sweep import as_number
@@ -35,23 +36,23 @@ class Rates:
     """
 
     def __init__(self, optimizers: Sequence[Optimizer], group: int | None = None) -> None:
-        groups = [g for optimizer in optimizers for g in optimizer.param_groups]
+        owned = [(optimizer, g) for optimizer in optimizers for g in optimizer.param_groups]
         if group is not None:
-            if type(group) is not int or not 0 <= group < len(groups):
+            if type(group) is not int or not 0 <= group < len(owned):
                 raise InputError(
-                    f"group must be from 0 to {len(groups) - 1}, got {group!r}; the optimizer has "
-                    f"{len(groups)} parameter groups"
+                    f"group must be from 0 to {len(owned) - 1}, got {group!r}; the optimizer has "
+                    f"{len(owned)} parameter groups"
                 )
-            groups = [groups[group]]
-        rates = [float(g.get("initial_lr", g["lr"])) for g in groups]
+            owned = [owned[group]]
+        rates = [float(g.get("initial_lr", g["lr"])) for _, g in owned]
         largest = max(rates)
         factors = [rate / largest for rate in rates] if largest > 0 else [1.0] * len(rates)
-        self._groups = list(zip(groups, factors, strict=True))
+        self._groups = list(zip(owned, factors, strict=True))
 
     def set(self, lr: float) -> None:
-        """Give the largest of them this rate."""
-        for group, factor in self._groups:
-            set_value(group, "lr", lr * factor)
+        """Have the next update move the largest of them at this rate."""
+        for (optimizer, group), factor in self._groups:
+            set_value(group, "lr", lr * factor / share_of_rate(optimizer, group))
 
 
 @dataclass(kw_only=True)
