@@ -45,7 +45,7 @@ def test_it_runs_and_prints_the_table(tmp_path: Path) -> None:
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0] == "A table (nowhere, Table 1), tier cpu"
-    assert lines[4].startswith("| fixed rate (`fixed`) | 6 | 50.0 | ")
+    assert lines[4].startswith("| fixed rate (`fixed`) | 6 | 50 | ")
     assert lines[5].startswith("| one cycle (`cycle`) | 8 |  | ")
     assert lines[6:] == ["", "For tests."]  # the grid's note; no row shown has one, nor the tier
     assert "paper-table cpu fixed seed 0: " in result.stderr
@@ -70,7 +70,7 @@ def test_table_and_figures_are_written(tmp_path: Path) -> None:
 def test_nothing_is_run_when_only_the_table_is_asked_for(tmp_path: Path) -> None:
     result = _run(write_grid(tmp_path), "paper-table", "--no-run")
     assert result.exit_code == 0
-    assert result.stdout.count("not run yet") == 3
+    assert result.stdout.count("not run yet") == 2
     assert not (tmp_path / "store").exists()
 
 
@@ -134,6 +134,40 @@ def test_the_page_is_written(tmp_path: Path) -> None:
     result = _run(write_grid(tmp_path), "--page", str(target))
     assert (result.exit_code, result.stdout) == (0, "")
     assert "## A table" in target.read_text()
+
+
+def test_the_page_has_what_has_just_been_run(tmp_path: Path) -> None:
+    target = tmp_path / "papers.md"
+    _run(write_grid(tmp_path), "paper-table", "--only", "cycle", "--page", str(target))
+    assert "| one cycle (`cycle`) | 8 |  | " in target.read_text()
+
+
+def test_the_list_is_printed_as_json(tmp_path: Path) -> None:
+    tiers = {"full": {"finished": 0, "wanted": 8}, "cpu": {"finished": 0, "wanted": 2}}
+    printed = json.loads(_run(write_grid(tmp_path), "--json").stdout)
+    assert printed == {"paper-table": {"title": "A table", "tiers": tiers}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--page", "."], r"--page must name a file, got the folder \.; add a name"),
+        (["--page", "file/page.md"], "cannot write to .*file: "),
+        (["paper-table", "--out", "file"], "cannot write to file: "),
+        (["--tier", "cpu"], "--tier is for one table; name it, such as paper-table"),
+        (["--seeds", "1"], "--seeds is for one table"),
+        (["--only", "cycle"], "--only is for one table"),
+    ],
+)
+def test_places_and_options_are_looked_at_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    papers = write_grid(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=message):
+        _run(papers, *arguments)
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize(

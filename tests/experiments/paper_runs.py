@@ -40,6 +40,7 @@ policy = { kind = "constant", value = 0.05 }
 [[rows]]
 name = "fixed-4"
 label = "fixed rate, cut"
+in = ["full"]
 cut = "fixed"
 steps = 4
 
@@ -115,6 +116,9 @@ def result_of(recipe: Recipe, losses: list[float], accuracies: list[float]) -> d
         "steps": steps,
         "spec": small_spec(recipe=recipe).to_dict(),
         "measures": {},
+        "data_fingerprint": "0123456789abcdef",
+        "speed": {"ratio": 0.9},
+        "steps_per_cpu_second": 20.5,
         "curve": {"stretch": steps // len(losses), "loss": losses, "evaluations": evaluations},
     }
 

@@ -52,7 +52,8 @@ def _verdict(a: list[float], b: Any, relation: str, margin: float = 0.0, **chang
             0,
             "in one run: holds: +2.00 points (margin 0, n = 2 against n = 1)",
         ),
-        # Standard error: sqrt(2/2 + 2/2) = 1.41; the threshold is less than two of it away.
+        # Standard error: sqrt(2/2 + 2/2) = 1.41, and with two degrees of freedom t is 4.30: what is
+        # less than 6.08 from the threshold is undecided.
         (
             [80.0, 82.0],
             [79.0, 81.0],
@@ -60,21 +61,25 @@ def _verdict(a: list[float], b: Any, relation: str, margin: float = 0.0, **chang
             0,
             "undecided: +1.00 ± 1.41 points (margin 0, n = 2)",
         ),
-        ([80.0, 82.0], [75.0, 77.0], "beats", 0, "holds: +5.00 ± 1.41 points (margin 0, n = 2)"),
+        ([82.0, 84.0], [75.0, 77.0], "beats", 0, "holds: +7.00 ± 1.41 points (margin 0, n = 2)"),
         (
-            [80.0, 82.0],
+            [82.0, 84.0],
             [75.0, 77.0],
             "beats",
-            3,
-            "undecided: +5.00 ± 1.41 points (margin 3, n = 2)",
+            1,
+            "undecided: +7.00 ± 1.41 points (margin 1, n = 2)",
         ),
         (
-            [75.0, 77.0],
-            [80.0, 82.0],
+            [73.0, 75.0],
+            [82.0, 84.0],
             "reaches",
             1,
-            "does not hold: -5.00 ± 1.41 points (margin 1, n = 2)",
+            "does not hold: -9.00 ± 1.41 points (margin 1, n = 2)",
         ),
+        # No spread at all was seen.
+        ([80.1, 80.1], [80.0, 80.0], "beats", 0, "holds: +0.10 ± 0.00 points (margin 0, n = 2)"),
+        # A tie, whose last bits say otherwise.
+        ([60.03], [60.33], "reaches", 0.3, "in one run: holds: -0.30 points (margin 0.3, n = 1)"),
         # On either side of 0 there is a threshold, and it is a hundredth away from one of them.
         (
             [80.0, 80.2],
@@ -85,7 +90,9 @@ def _verdict(a: list[float], b: Any, relation: str, margin: float = 0.0, **chang
         ),
         ([80.0, 80.2], [79.6, 79.8], "equals", 2, "holds: +0.40 ± 0.14 points (margin 2, n = 2)"),
         ([3.0, 5.0], 3.5, "beats", 0, "undecided: +0.50 ± 1.00 points (margin 0, n = 2)"),
-        ([3.9, 4.1], 3.5, "beats", 0, "holds: +0.50 ± 0.10 points (margin 0, n = 2)"),
+        # One degree of freedom: t is 12.7.
+        ([3.9, 4.1], 3.5, "beats", 0, "undecided: +0.50 ± 0.10 points (margin 0, n = 2)"),
+        ([3.99, 4.01], 3.5, "beats", 0, "holds: +0.50 ± 0.01 points (margin 0, n = 2)"),
         ([4.0], 3.5, "beats", 0, "in one run: holds: +0.50 points (margin 0, n = 1)"),
         ([], [79.0], "beats", 0, "not run yet: a"),
         ([], [], "beats", 0, "not run yet: a, b"),
@@ -107,7 +114,8 @@ def test_a_range_includes_both_ends() -> None:
     assert claim.verdict(lambda _: [0.012]) == "in one run: holds: 0.012 (n = 1)"
     assert claim.verdict(lambda _: [0.002]) == "in one run: does not hold: 0.002 (n = 1)"
     assert claim.verdict(lambda _: []) == "not run yet: a"
-    assert claim.verdict(lambda _: [0.006, 0.007]) == "holds: 0.0065 ± 0.0005 (n = 2)"
+    assert claim.verdict(lambda _: [0.006, 0.0061]) == "holds: 0.00605 ± 5e-05 (n = 2)"
+    assert claim.verdict(lambda _: [0.006, 0.007]) == "undecided: 0.0065 ± 0.0005 (n = 2)"
     assert claim.verdict(lambda _: [0.0035, 0.0029]) == "undecided: 0.0032 ± 0.0003 (n = 2)"
     assert claim.verdict(lambda _: [0.013, 0.0131]) == "does not hold: 0.01305 ± 5e-05 (n = 2)"
 
@@ -120,6 +128,12 @@ def test_a_range_includes_both_ends() -> None:
         ({"quantity": "beauty"}, r"grid: claims\.quantity must be one of accuracy"),
         ({"b": [1, 2]}, r"grid: claims\.b must be a pair \[low, high\] with the relation within"),
         ({"relation": "within"}, r"grid: claims\.b must be a pair"),
+        ({"relation": "within", "b": [1]}, r"grid: claims\.b must be two numbers, the lower"),
+        ({"relation": "within", "b": [6, 2]}, r"grid: claims\.b must be two numbers, the lower"),
+        ({"b": True}, r"grid: claims\.b must be the name of a row, or a number, got True"),
+        ({"margin": "0.3"}, r"grid: claims\.margin must be a number ≥ 0, got '0.3'"),
+        ({"margin": -1}, r"grid: claims\.margin must be a number ≥ 0, got -1"),
+        ({"text": 5}, r"grid: claims\.text must be a string, got 5"),
     ],
 )
 def test_what_is_no_claim_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -43,11 +43,11 @@ def test_the_beginning_of_a_run_that_diverged_before_diverged_too(tmp_path: Path
     assert (cut["outcome"], cut["row"], cut["steps"]) == ("diverged", "fixed-4", 3)
 
 
-def test_a_row_cannot_be_cut_where_nothing_was_measured(tmp_path: Path) -> None:
-    text = GRID.replace('cut = "fixed"\nsteps = 4', 'cut = "fixed"\nsteps = 5')
-    grid = get_grid(write_grid(tmp_path, text), "paper-table")
-    write_finished(grid, trained_result("fixed", 0, 0.5))
-    with pytest.raises(InputError, match="row fixed-4: fixed was not evaluated after 5 steps"):
+def test_results_on_other_images_are_not_averaged(tmp_path: Path) -> None:
+    other = {**trained_result("fixed", 1, 0.5), "data_fingerprint": "fedcba9876543210"}
+    grid = grid_with(tmp_path, trained_result("fixed", 0, 0.5), other)
+    message = "row fixed: seeds 0 and 1 were run on different images, and cannot be averaged"
+    with pytest.raises(InputError, match=message):
         load_results(grid, "full")
 
 

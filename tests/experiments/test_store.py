@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from cyclr.errors import InputError
-from cyclr.experiments.store import RunStore, cache_home, read_result, write_result
+from cyclr.experiments.store import RunStore, cache_home, check_writable, read_result, write_result
+from experiments.paper_runs import trained_result
 
 
 def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
@@ -70,11 +71,31 @@ except Busy as error:
 def test_results_survive_and_others_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "result.json"
     assert read_result(path) is None
-    write_result(path, {"cyclr_result": 1, "loss": [float("nan")]})
-    assert read_result(path) == {"cyclr_result": 1, "loss": ["nan"]}
-    path.write_text("{}")
-    with pytest.raises(InputError, match="is not a run's result; move it away"):
-        read_result(path)
+    result = trained_result("fixed", 0, 0.5)
+    result["curve"]["loss"] = [float("nan")]
+    write_result(path, result)
+    read = read_result(path)
+    assert read is not None
+    assert read["curve"]["loss"] == ["nan"]
+    for text, message in (
+        ("{}", "is not a run's result; move it away to run again"),
+        ('{"cyclr_result": 1, "seed"', "it is not JSON .* or move it away to run again"),
+        ('{"cyclr_result": 1, "seed": 0}', "is damaged, it lacks accuracy; move it away"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=message):
+            read_result(path)
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(InputError, match=r"cannot write to .*file/runs: Not a directory; make it"):
+        check_writable(file / "runs")
+    with pytest.raises(InputError, match=r"--store\)"), RunStore(file).lock():
+        pass
+    check_writable(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
 
 
 def test_the_cache_is_where_the_desktop_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ def test_a_table_says_mean_deviation_and_how_many(tmp_path: Path) -> None:
     }
     assert [entry["n"] for entry in entries] == [2, 2, 0, 0, 0]
     lines = markdown(entries, "full").splitlines()
-    assert lines[2] == "| fixed rate (`fixed`) | 12 | 50.0 | 51.00 ± 1.41 | 2 of 2 | 20.5 | 90 % |"
+    assert lines[2] == "| fixed rate (`fixed`) | 12 | 50 | 51.00 ± 1.41 | 2 of 2 | 20.5 | 90 % |"
     assert lines[6] == "| one cycle (`cycle`) |  |  | not run yet | 0 of 2 |  |  |"
 
 
@@ -71,12 +71,36 @@ def test_notes_are_of_what_is_shown(tmp_path: Path) -> None:
     assert notes(grid, "cpu", ["fixed"], ()) == ["For tests."]
 
 
-def test_a_claim_about_a_scaled_run_has_no_printed_number_beside_it(tmp_path: Path) -> None:
+def test_a_claim_about_a_scaled_run_is_set_beside_what_is_printed_at_full_scale(
+    tmp_path: Path,
+) -> None:
     text = GRID.replace('relation = "beats"', 'relation = "beats"\ntier = "cpu"')
     grid = get_grid(write_grid(tmp_path, text), "paper-table")
     for row in ("fixed", "cycle"):
         write_finished(grid, {**trained_result(row, 0, 0.5), "tier": "cpu"})
-    assert "(#paper-table), cpu | – / – | 50 (n = 1) / 50 (n = 1) |" in page({grid.name: grid})
+    said = "(#paper-table), cpu | – / 50 (full scale) | 50 (n = 1) / 50 (n = 1) |"
+    assert said in page({grid.name: grid})
+
+
+def test_a_verdict_says_which_runs_diverged(tmp_path: Path) -> None:
+    lost = {**trained_result("fixed", 0, 0.1), "outcome": "diverged"}
+    grid = grid_with(tmp_path, lost, trained_result("cycle", 0, 0.5))
+    said = "in one run: holds: +40.00 points (margin 0, n = 1); 1 of fixed diverged"
+    assert Evidence({grid.name: grid}).verdict(grid, grid.claims[0]) == said
+    assert f"| 50 (n = 1) / 10 (n = 1, 1 diverged) | {said} |" in page({grid.name: grid})
+
+
+def test_rows_on_other_images_are_not_compared(tmp_path: Path) -> None:
+    other = {**trained_result("fixed", 0, 0.5), "data_fingerprint": "fedcba9876543210"}
+    grid = grid_with(tmp_path, other, trained_result("cycle", 0, 0.5))
+    said = "cannot be said: cycle and fixed were run on different images"
+    assert Evidence({grid.name: grid}).verdict(grid, grid.claims[0]) == said
+
+
+def test_the_page_says_what_is_written_about_the_results(tmp_path: Path) -> None:
+    grid = grid_with(tmp_path, trained_result("fixed", 0, 0.5))
+    (tmp_path / "papers" / "about.md").write_text("Made of\nsand.\n")
+    assert "\nMade of\nsand.\n\n## Claims" in page({grid.name: grid})
 
 
 def test_a_run_that_diverged_before_a_measure_leaves_table_and_page_whole(tmp_path: Path) -> None:
@@ -92,7 +116,7 @@ def test_a_run_that_diverged_before_a_measure_leaves_table_and_page_whole(tmp_pa
     kept = {**trained_result("cycle", 1, 0.5)}
     kept["measures"] = {"snapshots": {"steps": [6], "single": [0.5], "last": [0.5, 0.52]}}
     write_finished(grid, kept)
-    assert f"| – / – | 2 (n = 1) / 0 | {said} |" in page({grid.name: grid})
+    assert f"| – / – | 2 (n = 1, 1 diverged) / 0 | {said} |" in page({grid.name: grid})
     assert "(1 diverged) | 2 of 2 |" in markdown(
         rows(grid, "full", load_results(grid, "full")), "full"
     )
@@ -110,9 +134,11 @@ def test_claims_look_at_other_tables_too(tmp_path: Path) -> None:
 def test_the_page_says_what_was_run_and_what_was_not(tmp_path: Path) -> None:
     grid = grid_with(tmp_path, trained_result("fixed", 0, 0.5))
     text = page({grid.name: grid})
-    assert "\n- the cycle beats the fixed rate ([paper-table](#paper-table), full)\n" in text
+    waiting = "| the cycle beats the fixed rate | [paper-table](#paper-table), full | – / 50 |\n"
+    assert f"Not run yet:\n\n| claim | table, tier | printed |\n|---|---|--:|\n{waiting}" in text
     assert "**Tier full.** All of it." in text
-    assert "Not run yet: tier cpu." in text
+    assert "**Tier cpu**, not run yet.\n\n| row | printed, full scale |\n|---|--:|\n" in text
+    assert "| fixed rate (`fixed`) | 50 |\n| one cycle (`cycle`) |  |\n" in text
     assert "- `planned`: From the sweep." in text
     for seed, accuracy in ((0, 0.51), (1, 0.52)):
         write_finished(grid, trained_result("cycle", seed, accuracy))

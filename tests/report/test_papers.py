@@ -99,7 +99,9 @@ def test_every_picture_that_the_runs_allow() -> None:
 
 def test_a_page_s_pictures_are_saved_where_it_shows_them(tmp_path: Path) -> None:
     first = _trained()["curve"]["evaluations"][0]["step"]
-    text = GRID.replace("steps = 4", f"steps = {first}")
+    text = GRID.replace('cut = "fixed"\nsteps = 4', f'cut = "fixed"\nsteps = {first}')
+    text = text.replace("steps = 12\n\n[tiers", "steps = 4000\n\n[tiers")
+    text = text.replace("evaluate_every = 4", f"evaluate_every = {first}")
     grid = get_grid(write_grid(tmp_path, text), "paper-table")
     write_finished(grid, _trained())
     grids = {grid.name: grid}

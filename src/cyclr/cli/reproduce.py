@@ -74,11 +74,9 @@ def reproduce(
     from cyclr.experiments.runner import Options, jobs_of, run_missing
 
     home = find_papers(papers)
-    if page is not None:
-        _write_page(all_grids(home), page)
+    _check_places(page, out)
     if name is None:
-        if page is None:
-            _list(all_grids(home))
+        _without_table(all_grids(home), page, tier=tier, seeds=seeds, only=only, as_json=as_json)
         return
     grid = get_grid(home, name)
     tier = tier or _usual_tier(grid)
@@ -89,21 +87,55 @@ def reproduce(
             wanted = jobs_of(grid, tier, rows, wanted_seeds)
             run_missing(wanted, options, workers=jobs, ray=ray, tell=say, watch=_watch)
         _show(grid, all_grids(home), tier, [row.name for row in rows], results, out, as_json)
+    if page is not None:
+        _write_page(all_grids(home), page)
 
 
-def _list(grids: Any) -> None:
+def _check_places(page: str | None, out: str | None) -> None:
+    """Refuse places that cannot be written to, before anything is run."""
+    from cyclr.experiments.store import check_writable
+
+    if page is not None:
+        if Path(page).is_dir():
+            raise InputError(f"--page must name a file, got the folder {page}; add a name")
+        check_writable(Path(page).absolute().parent)
+    if out is not None:
+        check_writable(Path(out))
+
+
+def _without_table(
+    grids: Any, page: str | None, *, as_json: bool, **of_a_table: str | list[str] | None
+) -> None:
+    """Write the page, or list the tables."""
+    for option, value in of_a_table.items():
+        if value:
+            raise InputError(f"--{option} is for one table; name it, such as {next(iter(grids))}")
+    if page is not None:
+        _write_page(grids, page)
+    else:
+        _list(grids, as_json)
+
+
+def _list(grids: Any, as_json: bool) -> None:
     """List the tables, with how many of the runs that each tier asks for are finished."""
     from cyclr.experiments.runner import Options, finished, jobs_of
 
-    listed = {}
+    listed: dict[str, Any] = {}
     for grid in grids.values():
-        tiers = []
+        tiers = {}
         for tier in grid.tiers:
             wanted = jobs_of(grid, tier, grid.rows_of(tier))
             done = sum(finished(job, Options()) is not None for job in wanted)
-            tiers.append(f"{tier} {done}/{len(wanted)}")
-        listed[grid.name] = f"{grid.title} ({', '.join(tiers)})"
-    print_pairs(listed)
+            tiers[tier] = {"finished": done, "wanted": len(wanted)}
+        listed[grid.name] = {"title": grid.title, "tiers": tiers}
+    if as_json:
+        print_json(listed)
+        return
+    words = {
+        name: ", ".join(f"{t} {n['finished']}/{n['wanted']}" for t, n in entry["tiers"].items())
+        for name, entry in listed.items()
+    }
+    print_pairs({name: f"{entry['title']} ({words[name]})" for name, entry in listed.items()})
 
 
 def _usual_tier(grid: Any) -> str:

@@ -10,9 +10,13 @@ from typing import Any
 
 from cyclr.errors import InputError, complaint
 from cyclr.experiments.quantities import QUANTITIES
+from cyclr.extras import require
 
 _KEYS = {"text", "a", "b", "relation", "margin", "tier", "quantity", "note"}
 RELATIONS = ("reaches", "beats", "equals", "within")
+
+_DIGITS = 9  # after the point, of a distance from a threshold
+_SURE = 0.95  # share of chance's own differences that a verdict stands above
 
 Values = Callable[[str], Sequence[float]]
 
@@ -54,15 +58,30 @@ class Claim:
         if missing := sorted({"text", "a", "b", "relation"} - set(data)):
             raise InputError(f"{where}: claims.{missing[0]} is missing")
         claim = cls(**data)
+        for name in ("text", "a", "tier", "note"):
+            if not isinstance(getattr(claim, name), str):
+                raise _refused(where, name, "a string", getattr(claim, name), "put it in quotes")
         for name, options in (("relation", RELATIONS), ("quantity", tuple(QUANTITIES))):
             if getattr(claim, name) not in options:
                 known = "one of " + ", ".join(options)
-                value = getattr(claim, name)
-                raise InputError(complaint(f"{where}: claims.{name}", known, value, "pick one"))
-        if (claim.relation == "within") != isinstance(claim.b, list):
-            pair = "a pair [low, high] with the relation within, and only with it"
-            raise InputError(complaint(f"{where}: claims.b", pair, claim.b, "change one of them"))
+                raise _refused(where, name, known, getattr(claim, name), "pick one")
+        if not (_is_number(claim.margin) and claim.margin >= 0):
+            raise _refused(where, "margin", "a number ≥ 0", claim.margin, "give its size")
+        claim._check_other(where)
         return claim
+
+    def _check_other(self, where: str) -> None:
+        """Refuse another side that the relation cannot compare with."""
+        is_pair = isinstance(self.b, list)
+        if (self.relation == "within") != is_pair:
+            pair = "a pair [low, high] with the relation within, and only with it"
+            raise _refused(where, "b", pair, self.b, "change one of them")
+        if is_pair and not (
+            len(self.b) == 2 and all(map(_is_number, self.b)) and self.b[0] < self.b[1]
+        ):
+            raise _refused(where, "b", "two numbers, the lower one first", self.b, "mend the pair")
+        if not (is_pair or isinstance(self.b, str) or _is_number(self.b)):
+            raise _refused(where, "b", "the name of a row, or a number", self.b, "name one")
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -73,7 +92,8 @@ class Claim:
         """Say what the finished runs show.
 
         One run on either side is evidence of one run, and is called so. With two or more the
-        standard error is given, and less than two of it from the threshold is undecided.
+        standard error is given, and what is nearer to the threshold than Student's t at 95 % allows
+        (Welch's degrees of freedom, which few runs make few) is undecided.
 
         Args:
             values: Gives, for a row, the quantity of its finished runs, one per seed.
@@ -86,12 +106,13 @@ class Claim:
             return f"cannot be said: a run of {lost[0]} diverged before it could be measured"
         error = _error(a, b)
         gap = statistics.fmean(a) if self.relation == "within" else self._gap(a, b)
-        ahead = self._ahead(gap)
+        # A tie is a tie, whatever the last bits say.
+        ahead = round(self._ahead(gap), _DIGITS)
         holds = ahead > 0 or (ahead == 0 and self.relation != "beats")
         word = "holds" if holds else "does not hold"
         if error is None:
             word = f"in one run: {word}"
-        elif abs(ahead) < 2 * error:
+        elif abs(ahead) < _quantile(a, b) * error:
             word = "undecided"
         return f"{word}: {self._figures(gap, error, a, b)}"
 
@@ -120,6 +141,14 @@ class Claim:
         return f"{gap:+.2f}{spread}{points} (margin {self.margin:g}, {seeds})"
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _refused(where: str, name: str, constraint: str, value: Any, remedy: str) -> InputError:
+    return InputError(complaint(f"{where}: claims.{name}", constraint, value, remedy))
+
+
 def _count(values: Sequence[float]) -> str:
     return f"n = {len(values)}"
 
@@ -130,3 +159,17 @@ def _error(a: Sequence[float], b: Sequence[float] | None) -> float | None:
     if min(map(len, sides)) < 2:
         return None
     return math.sqrt(sum(statistics.variance(side) / len(side) for side in sides))
+
+
+def _quantile(a: Sequence[float], b: Sequence[float] | None) -> float:
+    """How many standard errors chance reaches: Student's t, two-sided, Welch's degrees."""
+    sides = [a] if b is None else [a, b]
+    parts = [statistics.variance(side) / len(side) for side in sides]
+    whole = sum(parts)
+    if whole == 0:
+        return 0.0  # no spread at all was seen
+    degrees = whole**2 / sum(
+        part**2 / (len(side) - 1) for part, side in zip(parts, sides, strict=True)
+    )
+    stats = require("scipy.stats", caller="a verdict on several runs", extra="training")
+    return float(stats.t.ppf((1 + _SURE) / 2, degrees))

@@ -10,6 +10,7 @@ from typing import Any
 
 from cyclr.errors import InputError, complaint
 from cyclr.experiments.claims import Claim
+from cyclr.experiments.gridcheck import check_claims_across, check_grid
 from cyclr.experiments.policy import make_recipe
 from cyclr.experiments.runspec import RunSpec
 from cyclr.experiments.smoke import SMOKE, first_steps, shape_of
@@ -134,6 +135,26 @@ class Grid:
                 raise InputError(f"{self.name}: row {name} is not part of tier {tier}")
         return [row for name, row in rows.items() if not only or name in only]
 
+    def cut_at(self, row: Row, tier: str, length: int, per_epoch: int | None) -> int:
+        """Say after how many updates a row is cut from the run it is the beginning of.
+
+        Args:
+            row: The row.
+            tier: Name of the tier.
+            length: Updates of the whole run.
+            per_epoch: Updates in an epoch, if known.
+
+        Raises:
+            SpecError: Its steps are no duration.
+        """
+        own = row.changes.get(tier, {})
+        steps = {**row.settings, **own}.get("steps", "1run")
+        units = Units(steps_per_epoch=per_epoch, total_steps=length)
+        count = units.steps(steps, where=f"row {row.name}, steps")
+        is_share = isinstance(steps, str) and steps.rstrip().endswith("run")
+        scale = 1 if "steps" in own or is_share else self.tier(tier).get("scale", 1)
+        return round(count * scale)
+
     def resolve(self, row: Row, tier: str, seed: int, range_test: Any = None) -> RunSpec:
         """Make the run of a row.
 
@@ -201,8 +222,6 @@ def load_grid(path: Path) -> Grid:
     _check(f"{name}, defaults", data["defaults"], _SETTINGS)
     for tier, changes in data["tiers"].items():
         _check(f"{name}, tier {tier}", changes, _TIER)
-        if "seeds" not in changes:
-            raise InputError(f"{name}, tier {tier}: seeds is missing; write seeds = [0]")
     grid = Grid(
         name=name,
         path=path,
@@ -215,26 +234,8 @@ def load_grid(path: Path) -> Grid:
         defaults=data["defaults"],
         claims=tuple(Claim.from_dict(entry, where=name) for entry in data.get("claims", ())),
     )
-    _check_names(grid)
+    check_grid(grid)
     return grid
-
-
-def _check_names(grid: Grid) -> None:
-    """Refuse rows of the same name, and references to rows that are not there."""
-    names = [row.name for row in grid.rows]
-    if len(set(names)) < len(names):
-        raise InputError(f"{grid.name}: two rows have the same name among {names}")
-    for tier in grid.tiers:
-        labels = [row.label for row in grid.rows_of(tier)]
-        if twice := sorted({label for label in labels if labels.count(label) > 1}):
-            raise InputError(
-                f"{grid.name}, tier {tier}: two rows have the label {twice[0]!r}; a reader could "
-                "not tell them apart"
-            )
-    referred = [name for row in grid.rows for name in (row.needs, row.cut) if name]
-    referred += [name for claim in grid.claims for name in claim.rows if "/" not in name]
-    for name in referred:
-        grid.row(name)
 
 
 def _row(grid: str, entry: Mapping[str, Any], tiers: Mapping[str, Any]) -> Row:
@@ -282,8 +283,10 @@ def find_papers(folder: str | None = None) -> Path:
 
 def all_grids(papers: Path) -> dict[str, Grid]:
     """Read every grid of a folder, by name, in their order."""
-    grids = [load_grid(path) for path in sorted(papers.glob("*/*.toml"))]
-    return {grid.name: grid for grid in sorted(grids, key=lambda grid: (grid.order, grid.name))}
+    read = [load_grid(path) for path in sorted(papers.glob("*/*.toml"))]
+    grids = {grid.name: grid for grid in sorted(read, key=lambda grid: (grid.order, grid.name))}
+    check_claims_across(grids)
+    return grids
 
 
 def get_grid(papers: Path, name: str) -> Grid:

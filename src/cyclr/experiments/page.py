@@ -15,27 +15,25 @@ _INTRO = """\
 <!-- Made by `cyclr reproduce --page docs/papers.md` from the results in papers/; do not edit. -->
 # The papers, reproduced
 
-Every number here is computed from the finished runs in `papers/*/results`, each of which keeps its
-resolved settings, seed, versions, hardware, curve and speed. The tables are made by
+Tables, verdicts and figures are computed from the finished runs in `papers/*/results`, each of
+which keeps its resolved settings, seed, versions, hardware, curve and speed; the notes between them
+were written by hand. They are made by
 
 ```bash
 cyclr reproduce clr-table1 --tier full --data-dir DIR     # run what is missing, print the table
 cyclr reproduce --page docs/papers.md                     # this page
 ```
 
-A run that is cut off goes on where it was, to the bit. The tier `full` is the paper's scale, `cpu`
-a scaled one that says how, and `smoke` the first steps of `full` on made-up images.
+A run that is cut off goes on where it was, with the same number of threads to the bit. The tier
+`full` is the paper's scale, `cpu` a scaled one that says how, and `smoke` the first steps of `full`
+on made-up images.
 
 *Ours* is accuracy on the test set at the last step, mean ± standard deviation over n seeds, in
 percent. *Of a bare loop* is the speed of the whole loop beside forward, backward and update alone.
 
-A claim of which one side has a single run says so (*in one run*). With two or more on each side the
-difference has its standard error, and is *undecided* less than two of them from the threshold.
-
-CIFAR-10 here is a copy re-encoded as JPEG (quality 75). One to three points is what that was
-expected to cost; it was not measured. The copy was shuffled once, so a fixed order is not Caffe's.
-Compare rows with each other before comparing them with print. Every second class of Tiny ImageNet
-(100 classes) stands in for CIFAR-100, at 32×32, and for ImageNet, at 64×64.
+A claim of which one side has a single run says so (*in one run*). With two or more on each side
+the difference has its standard error, and is *undecided* where Student's t at 95 % does not tell it
+from the threshold; with two runs on each side that takes four standard errors or more.
 """
 
 
@@ -54,38 +52,50 @@ def page(
         pictures: What to show below a tier's table.
     """
     evidence = Evidence(grids, results)
-    parts = [_INTRO, _overview(grids, evidence)]
+    parts = [_INTRO, *_about(grids), _overview(grids, evidence)]
     parts += [_section(grid, evidence, pictures or {}) for grid in grids.values()]
     return "\n".join(parts)
 
 
+def _about(grids: Mapping[str, Grid]) -> list[str]:
+    """Give what ``about.md`` beside the papers' folders says of these results, as of their data."""
+    homes = dict.fromkeys(grid.path.parent.parent for grid in grids.values())
+    files = [home / "about.md" for home in homes]
+    return [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+
+
 def _overview(grids: Mapping[str, Grid], evidence: Evidence) -> str:
     """List the claims that finished runs speak to, and name those that wait."""
-    lines = ["## Claims", "", "| claim | table, tier | printed | ours | verdict |"]
-    lines.append("|---|---|--:|--:|---|")
-    waiting = []
+    head = ["| claim | table, tier | printed | ours | verdict |", "|---|---|--:|--:|---|"]
+    waiting_head = ["| claim | table, tier | printed |", "|---|---|--:|"]
+    lines, waiting = [], []
     for grid in grids.values():
         for claim, verdict in evidence.verdicts(grid):
             where = f"[{grid.name}](#{grid.name}), {claim.tier}"
-            if verdict.startswith("not run yet"):
-                waiting.append(f"- {claim.text} ({where})")
-                continue
             sides = [claim.a, claim.b]
             printed = " / ".join(_printed(grids, grid, claim, side) for side in sides)
+            printed += _at_full_scale(claim, printed)
+            if verdict.startswith("not run yet"):
+                waiting.append(f"| {claim.text} | {where} | {printed} |")
+                continue
             ours = " / ".join(_ours(evidence, grid, claim, side) for side in sides)
             lines.append(f"| {claim.text} | {where} | {printed} | {ours} | {verdict} |")
     if waiting:
-        lines += ["", "Not run yet:", "", *waiting]
-    return "\n".join(lines) + "\n"
+        waiting = ["", "Not run yet:", "", *waiting_head, *waiting]
+    return "\n".join(["## Claims", "", *head, *lines, *waiting]) + "\n"
 
 
 def _printed(grids: Mapping[str, Grid], grid: Grid, claim: Claim, side: Any) -> str:
-    """Give the printed accuracy of one side of a claim; there is none of a scaled run."""
-    if not isinstance(side, str) or claim.quantity != "accuracy" or claim.tier != "full":
+    """Give the printed accuracy of one side of a claim."""
+    if not isinstance(side, str) or claim.quantity != "accuracy":
         return "–"
     home, _, name = side.rpartition("/")
     printed = grids[home or grid.name].row(name).printed
     return "–" if printed is None else f"{printed:g}"
+
+
+def _at_full_scale(claim: Claim, printed: str) -> str:
+    return "" if claim.tier == "full" or set(printed) <= set("– /") else " (full scale)"
 
 
 def _ours(evidence: Evidence, grid: Grid, claim: Claim, side: Any) -> str:
@@ -98,7 +108,9 @@ def _ours(evidence: Evidence, grid: Grid, claim: Claim, side: Any) -> str:
     if not values:
         return "–"  # every run of it diverged before it could be measured
     spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.4g}{spread} (n = {len(values)})"
+    lost = evidence.diverged(grid.name, claim.tier, side)
+    diverged = f", {lost} diverged" if lost else ""
+    return f"{statistics.fmean(values):.4g}{spread} (n = {len(values)}{diverged})"
 
 
 def _section(grid: Grid, evidence: Evidence, pictures: Pictures) -> str:
@@ -109,14 +121,24 @@ def _section(grid: Grid, evidence: Evidence, pictures: Pictures) -> str:
     for tier, settings in grid.tiers.items():
         found = evidence.of(grid.name, tier)
         if not any(found.get(row.name) for row in grid.rows_of(tier)):
-            waiting.append(tier)
+            waiting += _not_run(grid, tier)
             continue
         parts += [f"**Tier {tier}.** {settings.get('note', '')}".rstrip(), ""]
         parts += [markdown(rows(grid, tier, found), tier), ""]
         shown = pictures.get((grid.name, tier), {})
         parts += [f"![{caption}]({file})\n" for file, caption in shown.items()]
-    if waiting:
-        parts += [f"Not run yet: tier {' and tier '.join(waiting)}.", ""]
+    parts += waiting
     notes = [f"- `{row.name}`: {row.note}" for row in grid.rows if row.note]
     notes += [f"- {claim.text}: {claim.note}" for claim in grid.claims if claim.note]
     return "\n".join([*parts, *notes, ""])
+
+
+def _not_run(grid: Grid, tier: str) -> list[str]:
+    """Name the rows of a tier that nothing is known of yet, with what is printed of them."""
+    printed = "printed" if tier == "full" else "printed, full scale"
+    lines = [f"**Tier {tier}**, not run yet. {grid.tiers[tier].get('note', '')}".rstrip(), ""]
+    lines += [f"| row | {printed} |", "|---|--:|"]
+    for row in grid.rows_of(tier):
+        number = "" if row.printed is None else f"{row.printed:g}"
+        lines.append(f"| {row.label} (`{row.name}`) | {number} |")
+    return [*lines, ""]

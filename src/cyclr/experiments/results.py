@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,6 @@ from cyclr.errors import InputError
 from cyclr.experiments.grid import Grid, Row
 from cyclr.experiments.runspec import RunSpec
 from cyclr.experiments.store import read_result
-from cyclr.schedules import Units
 
 Result = dict[str, Any]
 
@@ -85,12 +86,27 @@ def load_results(grid: Grid, tier: str, results: Path | None = None) -> dict[str
     for path in sorted((results_home(grid, results) / tier).glob("*.json")):
         result = _load(path, grid, tier, results)
         found.setdefault(result["row"], []).append(result)
-    for members in found.values():
+    for row, members in found.items():
         members.sort(key=lambda result: int(result["seed"]))
-    for row in grid.rows_of(tier):
-        if row.cut is not None and row.cut in found:
-            found[row.name] = [_cut(row, whole) for whole in found[row.cut]]
+        if two := differing_images(members):
+            raise InputError(
+                f"{grid.name}, tier {tier}, row {row}: seeds {two[0]['seed']} and {two[1]['seed']} "
+                "were run on different images, and cannot be averaged; move one of them away"
+            )
+    for part in grid.rows_of(tier):
+        if part.cut is not None and part.cut in found:
+            found[part.name] = [_cut(grid, part, whole) for whole in found[part.cut]]
     return found
+
+
+def differing_images(runs: Iterable[Result]) -> tuple[Result, Result] | None:
+    """Find two runs for which the same data settings stood for different images."""
+    seen: dict[str, Result] = {}
+    for run in runs:
+        first = seen.setdefault(json.dumps(run["spec"]["data"], sort_keys=True), run)
+        if first["data_fingerprint"] != run["data_fingerprint"]:
+            return first, run
+    return None
 
 
 def _load(path: Path, grid: Grid, tier: str, results: Path | None) -> Result:
@@ -108,14 +124,13 @@ def _load(path: Path, grid: Grid, tier: str, results: Path | None) -> Result:
     return result
 
 
-def _cut(row: Row, whole: Result) -> Result:
+def _cut(grid: Grid, row: Row, whole: Result) -> Result:
     """Read a row off the run that it is the beginning of."""
-    length, per_epoch = whole["steps"], whole["spec"]["recipe"].get("steps_per_epoch")
-    units = Units(steps_per_epoch=per_epoch, total_steps=length)
-    steps = units.steps(row.settings["steps"], where=f"row {row.name}, steps")
+    recipe = whole["spec"]["recipe"]
+    steps = grid.cut_at(row, whole["tier"], recipe["total_steps"], recipe.get("steps_per_epoch"))
     curve = whole["curve"]
     kept = [entry for entry in curve["evaluations"] if entry["step"] <= steps]
-    if whole["outcome"] == "diverged" and length < steps:
+    if whole["outcome"] == "diverged" and whole["steps"] < steps:
         return {**whole, "row": row.name}
     if not kept or kept[-1]["step"] != steps:
         raise InputError(f"row {row.name}: {whole['row']} was not evaluated after {steps} steps")

@@ -17,7 +17,7 @@ from cyclr.experiments.images import load_data
 from cyclr.experiments.results import Result, read_current, result_path, spec_of
 from cyclr.experiments.runspec import RunSpec
 from cyclr.experiments.speed import compare_speed
-from cyclr.experiments.store import Busy, RunStore, cache_home, write_result
+from cyclr.experiments.store import Busy, RunStore, cache_home, check_writable, write_result
 from cyclr.experiments.trainer import Trainer
 
 Tell = Callable[[str], None]
@@ -134,6 +134,8 @@ def run_job(
         with store.lock():
             if (found := read_current(path, job.grid, spec)) is not None:
                 return Ended(job=job, result=found)
+            if keep:
+                check_writable(path.parent)
             trainer = Trainer(spec, load_data(spec.data, options.data_dir))
             told = None if watch is None else watch(job)
             trainer.run(store, every_seconds=options.checkpoint_seconds, on_progress=told)

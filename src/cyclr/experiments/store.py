@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,10 @@ def cache_home() -> Path:
     """Say where what can be made again is kept: ``$XDG_CACHE_HOME/cyclr`` or ~/.cache/cyclr."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "cyclr"
+
+
+_KEYS = {"grid", "tier", "row", "seed", "outcome", "accuracy", "steps", "spec", "curve", "speed"}
+_KEYS |= {"steps_per_cpu_second", "data_fingerprint"}  # what tables and claims read
 
 
 class Busy(TrainingError):
@@ -50,7 +55,7 @@ class RunStore:
         Raises:
             Busy: Another process holds the lock.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        check_writable(self.folder)
         with (self.folder / "lock").open("w") as file:
             try:
                 if fcntl is not None:
@@ -91,9 +96,30 @@ class RunStore:
 
 
 def write_result(path: Path, result: dict[str, Any]) -> None:
-    """Write a finished run's result, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a finished run's result, atomically.
+
+    Raises:
+        InputError: The folder cannot be written to.
+    """
+    check_writable(path.parent)
     jsonfile.write(path, result)
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and see whether files can be written to it, before hours are spent for them.
+
+    Raises:
+        InputError: They cannot; the message names the folder and the reason.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {folder}: {error.strerror}; make it writable, or copy the grids to "
+            "a folder of your own and name that with --papers (of checkpoints: --store)"
+        ) from error
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
@@ -104,7 +130,12 @@ def read_result(path: Path) -> dict[str, Any] | None:
     """
     if not path.is_file():
         return None
-    data = jsonfile.read(path, what="a run's result")
+    try:
+        data = jsonfile.read(path, what="a run's result")
+    except InputError as error:
+        raise InputError(f"{error}, or move it away to run again") from error
     if not isinstance(data, dict) or data.get("cyclr_result") != 1:
         raise InputError(f"{path} is not a run's result; move it away to run again")
+    if missing := sorted(_KEYS - set(data)):
+        raise InputError(f"{path} is damaged, it lacks {missing[0]}; move it away to run again")
     return data

@@ -12,7 +12,7 @@ from cyclr.errors import InputError
 from cyclr.experiments.claims import Claim, Values
 from cyclr.experiments.grid import Grid
 from cyclr.experiments.quantities import QUANTITIES, accuracy
-from cyclr.experiments.results import Result, load_results
+from cyclr.experiments.results import Result, differing_images, load_results
 from cyclr.experiments.smoke import SMOKE
 
 
@@ -70,7 +70,7 @@ def markdown(entries: Sequence[Mapping[str, Any]], tier: str) -> str:
         cells = [
             f"{entry['label']} (`{entry['row']}`)",
             f"{entry['steps']:,}" if entry["steps"] else "",
-            f"{entry['printed']:.1f}" if entry["printed"] is not None else "",
+            f"{entry['printed']:g}" if entry["printed"] is not None else "",
             _ours(entry),
             f"{entry['n']} of {max(entry['n'], entry['seeds_wanted'])}",
             f"{entry['steps_per_cpu_second']:.1f}" if entry["n"] else "",
@@ -134,9 +134,30 @@ class Evidence:
         """Give each of a grid's claims with what the finished runs say."""
         return [(claim, self.verdict(grid, claim)) for claim in grid.claims]
 
+    def diverged(self, grid: str, tier: str, row: str) -> int:
+        """Count a row's finished runs that diverged."""
+        home, _, name = row.rpartition("/")
+        runs = self.of(home or grid, tier).get(name, [])
+        return sum(run["outcome"] == "diverged" for run in runs)
+
     def verdict(self, grid: Grid, claim: Claim) -> str:
-        """Say what the finished runs say to a claim of a grid."""
-        return claim.verdict(self._reader(grid, claim))
+        """Say what the finished runs say to a claim of a grid, and how many of them diverged."""
+        if self._images_differ(grid, claim):
+            return f"cannot be said: {' and '.join(claim.rows)} were run on different images"
+        said = claim.verdict(self._reader(grid, claim))
+        lost = {row: self.diverged(grid.name, claim.tier, row) for row in claim.rows}
+        if said.startswith("cannot be said") or not any(lost.values()):
+            return said
+        told = [f"{count} of {row} diverged" for row, count in lost.items() if count]
+        return f"{said}; {', '.join(told)}"
+
+    def _images_differ(self, grid: Grid, claim: Claim) -> bool:
+        """See whether the same data settings stood for different images in a claim's rows."""
+        runs = []
+        for row in claim.rows:
+            home, _, name = row.rpartition("/")
+            runs += self.of(home or grid.name, claim.tier).get(name, [])
+        return bool(differing_images(runs))
 
     def _reader(self, grid: Grid, claim: Claim) -> Values:
         return functools.partial(self.values, grid.name, claim.tier, claim.quantity)
