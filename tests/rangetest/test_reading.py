@@ -92,3 +92,35 @@ def test_one_made_by_hand_has_no_interval() -> None:
     reading = Reading(base_lr=0.01, max_lr=0.1, rule="mine", outcome=Outcome.COMPLETED)
     assert reading.max_lr_interval is None
     assert reading.to_dict()["base_lr_interval"] is None
+
+
+def test_an_accuracy_that_was_measured_too_seldom_leaves_the_loss_to_be_read() -> None:
+    test = RangeTest(LinearSweep(start_lr=0.0, end_lr=1.0, steps=60))
+    for step, lr in enumerate(test):
+        measured = {"val_accuracy": 0.5} if step % 30 == 0 else {}
+        test.tell(loss=2.0 - min(1.5, 10 * lr) + max(0.0, 40 * (lr - 0.6)), **measured)
+    reading = test.record.read()
+    assert reading.rule == "basin"
+    assert any("measured too seldom for its rule, which needs 6" in c for c in reading.caveats)
+    with pytest.raises(RecordError, match="needs 6 measurements and the record holds 2"):
+        test.record.read("accuracy")
+
+
+def test_an_interval_on_a_sweep_from_0_warns_of_nothing(recwarn) -> None:
+    test = RangeTest(LinearSweep(start_lr=0.0, end_lr=1.0, steps=60))
+    noise = np.random.default_rng(0).normal(0, 0.3, 60)
+    for lr, wobble in zip(test, noise, strict=False):
+        test.tell(loss=2.0 - 0.3 * min(lr, 0.1) + wobble)
+    interval = test.record.read("decade").max_lr_interval
+    assert interval is None or 0 < interval[0] <= interval[1]
+    assert [str(w.message) for w in recwarn] == []
+
+
+def test_a_metric_that_ended_with_the_loss_is_read_in_words() -> None:
+    test = RangeTest(LinearSweep(start_lr=0.01, end_lr=1.0, steps=60), stop_on_divergence=False)
+    for step, _ in enumerate(test):
+        measured = {"val_loss": 2.0 + 0.01 * (step % 4)} if step % 2 == 0 else {}
+        test.tell(loss=2.0 + 0.01 * (step % 3) if step < 30 else np.nan, **measured)
+    assert test.record.outcome is Outcome.NON_FINITE
+    caveats = test.record.read("basin", "val_loss").caveats
+    assert any("before this metric had moved clearly" in caveat for caveat in caveats)

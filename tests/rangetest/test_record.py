@@ -70,6 +70,8 @@ def test_lengths_must_agree() -> None:
         (lambda d: d.update(outcome="splendid"), "'splendid'"),
         (lambda d: d["sweep"].update(steps=0), "sweep"),
         (lambda d: d.update(metrics=[1]), "damaged"),
+        (lambda d: d.update(notes="abc"), "notes must be a list, got str"),
+        (lambda d: d.update(lr=[0.1, 0.05, 0.2]), "do not fall"),
     ],
 )
 def test_a_damaged_file_is_named_with_the_damage(tmp_path, damage, message) -> None:
@@ -108,3 +110,20 @@ def test_its_repr_is_one_line_without_the_numbers() -> None:
     assert repr(_record(repeats=(_record(),))) == (
         "<RangeRecord: non_finite, 6 updates, lr 0.0001 to 0.01, accuracy at 2 steps, 2 sweeps>"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": (0.1, 0.05, 0.2)}, r"lr must be finite numbers ≥ 0 that do not fall, got 0.05 aft"),
+        ({"lr": (-0.1, 0.05, 0.2)}, r"lr must be finite numbers ≥ 0 that do not fall, got -0.1"),
+        ({"lr": (0.1, 0.2, math.nan)}, "lr must be finite numbers ≥ 0"),
+        ({"metrics": {"a": Series((0, 3), (1.0, 2.0))}}, r"metrics\.a must have one value for"),
+        ({"metrics": {"a": Series((-1, 2), (1.0, 2.0))}}, "which ascend from 0 to 2 at most"),
+        ({"metrics": {"a": Series((2, 1), (1.0, 2.0))}}, "which ascend"),
+        ({"metrics": {"a": Series((0, 1), (1.0,))}}, "got 2 steps and 1 values"),
+    ],
+)
+def test_numbers_that_no_sweep_has_are_refused(changes, message) -> None:
+    with pytest.raises(RecordError, match=message):
+        _record(**changes)

@@ -115,7 +115,7 @@ def test_a_flat_record_gets_a_caveat(rule) -> None:
 @pytest.mark.parametrize("rule", ["basin", "decade", "knee"])
 def test_a_loss_still_low_at_the_end_gets_a_caveat(rule) -> None:
     caveats = _record(np.linspace(2.3, 0.3, STEPS)).read(rule).caveats
-    assert any("Raise end_lr" in caveat for caveat in caveats)
+    assert any("higher end_lr" in caveat for caveat in caveats)
 
 
 @pytest.mark.parametrize("rule", ["basin", "decade", "knee"])
@@ -268,3 +268,19 @@ def test_a_rule_is_a_pure_function_of_the_saved_record(rule, tmp_path) -> None:
     record = _smith()
     record.save(tmp_path / "r.json")
     assert RangeRecord.load(tmp_path / "r.json").read(rule) == record.read(rule)
+
+
+@pytest.mark.parametrize("rule", ["basin", "knee"])
+@pytest.mark.parametrize("seed", range(4))
+def test_rounded_losses_that_only_flicker_support_no_conclusion(rule, seed) -> None:
+    loss = 2.3125 + 0.0156 * (np.random.default_rng(seed).random(STEPS) < 0.2)
+    reading = _record(loss).read(rule)
+    assert any("flat or too noisy" in caveat for caveat in reading.caveats)
+
+
+def test_a_single_example_more_is_no_rise_of_an_accuracy() -> None:
+    accuracy = np.where(np.arange(20) > 11, 0.40, 0.38)  # of fifty examples
+    series = Series(tuple(range(0, STEPS, 5)), tuple(map(float, accuracy)))
+    record = _record(np.full(STEPS, 2.3), metrics={"val_accuracy": series})
+    reading = record.read("basin", "val_accuracy")
+    assert any("flat or too noisy" in caveat for caveat in reading.caveats)

@@ -308,3 +308,25 @@ def test_a_long_sweep_notices_a_divergence_within_a_thousandth_of_it() -> None:
         test.tell(loss=2.0 + 0.01 * rng.standard_normal() + (50.0 if k >= 8000 else 0.0))
     assert test.record.outcome is Outcome.DIVERGED
     assert 8002 <= len(test.record) <= 8012
+
+
+def test_a_loss_that_breaks_out_of_the_calm_again_is_not_sought_lower() -> None:
+    test = RangeTest()
+    for _ in range(2):
+        for loss in (2.3, 2.4, 2.2, math.nan, math.nan):
+            assert test.ask() is not None
+            test.tell(loss)
+        assert test.ask() is None
+        again = test.restart_lower()
+    assert again is False
+    assert test.record.notes == (
+        "The loss became nan within 5 steps from a rate of 1e-07; the sweep began again from "
+        "1e-13.",
+    )
+
+
+def test_numbers_of_other_libraries_can_be_saved(tmp_path) -> None:
+    facts = {"name": "SGD", "momentum": np.float32(0.5), "weight_decay": np.float64(0.1)}
+    record = _run([1.0, 2.0], optimizer=facts)
+    record.save(tmp_path / "record.json")
+    assert record.optimizer == {"name": "SGD", "momentum": 0.5, "weight_decay": 0.1}

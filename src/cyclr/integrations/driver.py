@@ -64,9 +64,23 @@ def make_test(
     if sweep is not None and steps is not None:
         raise InputError("steps is the length of the default sweep; set it in your sweep instead")
     if isinstance(sweep, RangeTest):
-        return sweep
+        return new_test(sweep)
     length = _length(batches)
     return RangeTest(sweep, steps=steps, optimizer=optimizer, steps_per_epoch=length)
+
+
+def new_test(test: RangeTest) -> RangeTest:
+    """Give a range test to drive, if it has not been driven yet.
+
+    Raises:
+        InputError: It has; its record is of that training.
+    """
+    if test.has_begun:
+        raise InputError(
+            f"sweep is a range test that has made {test.step} updates already, of this training or "
+            "of another; make a new one"
+        )
+    return test
 
 
 def endless(batches: Any) -> Iterator[Any]:

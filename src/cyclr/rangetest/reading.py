@@ -15,6 +15,7 @@ from cyclr.rangetest.record import Outcome, RangeRecord
 from cyclr.rangetest.repeats import extent, median
 from cyclr.rangetest.resample import middle, resampled
 from cyclr.rangetest.rules import RULES, Bounds
+from cyclr.rangetest.rules.accuracy import LEAST
 from cyclr.schedules import LinearSweep
 
 Rule = Callable[[RangeRecord], Bounds]
@@ -137,6 +138,11 @@ def read(record: RangeRecord, rule: str | None = None, metric: str | None = None
         known = ", ".join(sorted(RULES))
         raise RecordError(f"rule must be one of {known}, got {name!r}; pick one")
     found, failures = _read_each(seen, RULES[name], metric)
+    if rule is None and name == "basin" and _is_for_accuracy(seen):
+        failures.append(
+            f"The accuracy was measured too seldom for its rule, which needs {LEAST} values; the "
+            "loss was read instead. Measure it more often (validate_every)."
+        )
     together = found[0] if len(found) == 1 else median(found)
     outcomes = Counter(sweep.outcome for sweep in record.sweeps)
     return Reading(
@@ -200,8 +206,17 @@ def _doubts(record: RangeRecord, metric: str | None) -> list[str]:
 
 
 def _default_rule(record: RangeRecord) -> str:
+    enough = any(
+        sum(map(math.isfinite, series.values)) >= LEAST
+        for name, series in record.metrics.items()
+        if name.endswith("accuracy")
+    )
+    return "accuracy" if _is_for_accuracy(record) and enough else "basin"
+
+
+def _is_for_accuracy(record: RangeRecord) -> bool:
     has_accuracy = any(name.endswith("accuracy") for name in record.metrics)
-    return "accuracy" if has_accuracy and isinstance(record.sweep, LinearSweep) else "basin"
+    return has_accuracy and isinstance(record.sweep, LinearSweep)
 
 
 def _intervals(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -90,11 +92,28 @@ class RangeRecord:
                 f"RangeRecord.loss must be as long as lr ({len(self.lr)}), got {len(self.loss)} "
                 "entries; give one loss per update"
             )
+        self._check_numbers()
         try:
             _PER_EPOCH.check("RangeRecord.steps_per_epoch", self.steps_per_epoch)
             _MOMENTUM.check("RangeRecord.optimizer.momentum", self.optimizer.get("momentum"))
         except SpecError as error:
             raise RecordError(str(error)) from error
+
+    def _check_numbers(self) -> None:
+        for before, after in itertools.pairwise((0.0, *self.lr)):
+            if not (before <= after < math.inf):
+                raise RecordError(
+                    f"RangeRecord.lr must be finite numbers ≥ 0 that do not fall, got {after:g} "
+                    f"after {before:g}; give the rates of one sweep in their order"
+                )
+        for name, (steps, values) in self.metrics.items():
+            inside = all(0 <= step < len(self.lr) for step in steps)
+            if len(steps) != len(values) or not inside or list(steps) != sorted(set(steps)):
+                raise RecordError(
+                    f"RangeRecord.metrics.{name} must have one value for each of its steps, which "
+                    f"ascend from 0 to {len(self.lr) - 1} at most; got {len(steps)} steps and "
+                    f"{len(values)} values"
+                )
 
     def __repr__(self) -> str:
         """Say what there is, without its hundreds of numbers."""
@@ -228,7 +247,7 @@ class RangeRecord:
                 outcome=Outcome(data["outcome"]),
                 optimizer=dict(data["optimizer"]),
                 steps_per_epoch=data["steps_per_epoch"],
-                notes=tuple(map(str, data.get("notes", ()))),
+                notes=tuple(map(str, _listed(data.get("notes", [])))),
                 way_back=_unpack(data.get("way_back")),
                 repeats=tuple(map(cls.from_dict, data.get("repeats", ()))),
             )
@@ -261,6 +280,12 @@ class RangeRecord:
 def rises(metric: str) -> bool:
     """Say whether a metric rises when things get better, from its name."""
     return metric.endswith(_RISING)
+
+
+def _listed(data: Any) -> list[Any]:
+    if isinstance(data, list):
+        return data
+    raise TypeError(f"notes must be a list, got {type(data).__name__}")
 
 
 def _pack(leg: Leg) -> dict[str, Any]:

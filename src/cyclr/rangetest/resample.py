@@ -63,9 +63,13 @@ def resampled(
             repeats=(),
         )
         try:
-            found.append(rule(copy))
+            bounds = rule(copy)
         except RecordError:
             continue
+        if (
+            min(bounds.base_lr, bounds.max_lr) > 0
+        ):  # a linear sweep may be read at its first rate, 0
+            found.append(bounds)
     return found
 
 

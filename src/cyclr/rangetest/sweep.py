@@ -96,9 +96,10 @@ class RangeTest:
         else:
             self._course = GivenCourse(sweep)
         self._stop_on_divergence = stop_on_divergence
-        self._optimizer = dict(optimizer or {})
+        self._optimizer = {name: _plain(value) for name, value in (optimizer or {}).items()}
         self._steps_per_epoch = steps_per_epoch
         self._notes: list[str] = []
+        self._broke_before = False
         self._begin()
 
     def _begin(self) -> None:
@@ -130,6 +131,11 @@ class RangeTest:
     def step(self) -> int:
         """How many updates have been told, those of the way back included."""
         return len(self._lr) + len(self._leg.lr)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any update has been told, or any rate asked for."""
+        return self.step > 0 or self._asked is not None
 
     @property
     def on_way_back(self) -> bool:
@@ -248,15 +254,23 @@ class RangeTest:
         been put back to where it was before the test.
 
         Returns:
-            Whether it did; False when there was no reason to, or too few steps are left.
+            Whether it did; False when there was no reason to, or too few steps are left. A loss
+            that stops being finite a million times lower too, out of the calm, does so for another
+            reason than the rate.
         """
         if not (isinstance(self._course, OwnCourse) and self.began_too_high):
             return False
+        first, broke = self._loss[0], self._outcome is Outcome.NON_FINITE
+        calm = all(loss <= first + abs(first) for loss in self._loss if math.isfinite(loss))
+        if broke and calm and self._broke_before:
+            return False
+        self._broke_before = broke and calm
         course = self._course.lower(spent=len(self._loss))
         if course is None:
             return False
+        what = f"became {self._loss[-1]}" if broke else "diverged"
         self._notes.append(
-            f"The loss diverged within {len(self._loss)} steps from a rate of "
+            f"The loss {what} within {len(self._loss)} steps from a rate of "
             f"{self._course.start_lr:.3g}; the sweep began again from {course.start_lr:.3g}."
         )
         self._course = course
@@ -278,7 +292,7 @@ class RangeTest:
         """Make a test like this one that has not begun, for a repeat."""
         test = copy.copy(self)
         test._course = self._course.again()
-        test._notes = []
+        test._notes, test._broke_before = [], False
         test._begin()
         return test
 
@@ -300,6 +314,11 @@ class RangeTest:
             steps_per_epoch=self._steps_per_epoch,
             notes=tuple(self._notes),
         )
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy's and torch's numbers into Python's, which JSON can hold."""
+    return value.item() if hasattr(value, "item") else value
 
 
 def as_number(name: str, value: Any) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import random
 from collections.abc import Callable
@@ -22,10 +23,10 @@ class Attributes:
 
     A :class:`~cyclr.integrations.torch.snapshot.Snapshot` remembers what training is known to
     change. A user's ``training_step`` may also count, append to a list or feed a metric, and a
-    framework leaves references on what it trains; those are plain attributes. Lists, dicts and sets
-    are put back in place, however nested, and so are tensors, arrays and random generators
-    (torch's, NumPy's, Python's); of other objects only the reference is. Lists, dicts and sets of
-    more than ten thousand entries are taken to be data, which nothing changes.
+    framework leaves references on what it trains; those are plain attributes. Lists, dicts, sets,
+    deques and byte arrays are put back in place, however nested, and so are tensors, arrays and
+    random generators (torch's, NumPy's, Python's); of other objects only the reference is.
+    Collections of more than ten thousand entries are taken to be data, which nothing changes.
 
     Args:
         *things: Any objects with attributes; of a module, all its parts.
@@ -90,11 +91,11 @@ def _remember_entries(values: Any, tensors: bool, seen: set[int]) -> list[Undo]:
 
 
 def _remember_value(value: Any, tensors: bool, seen: set[int]) -> list[Undo]:
-    if isinstance(value, dict | list | set | tuple) and len(value) > _DATA:
+    if isinstance(value, (dict, tuple, *_LISTS)) and len(value) > _DATA:
         return []
     if isinstance(value, dict):
         return _remember_dict(value, tensors=tensors, seen=seen)
-    if isinstance(value, list | set):
+    if isinstance(value, _LISTS):
         return [_remember_collection(value), *_remember_entries(tuple(value), tensors, seen)]
     if isinstance(value, tuple):
         return _remember_entries(value, tensors, seen)
@@ -106,7 +107,8 @@ def _remember_value(value: Any, tensors: bool, seen: set[int]) -> list[Undo]:
 
 
 _GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-_KINDS = (dict, list, set, tuple, torch.Tensor, np.ndarray, *_GENERATORS)
+_LISTS = (list, set, collections.deque, bytearray)
+_KINDS = (dict, *_LISTS, tuple, torch.Tensor, np.ndarray, *_GENERATORS)
 _DATA = 10_000
 
 
@@ -115,7 +117,7 @@ def _remember_collection(value: Any) -> Undo:
 
     def undo() -> None:
         value.clear()
-        (value.extend if isinstance(value, list) else value.update)(saved)
+        (value.update if isinstance(value, set) else value.extend)(saved)
 
     return undo
 
@@ -143,9 +145,26 @@ def _remember_tensor(tensor: torch.Tensor) -> Undo:
     saved = tensor.detach().clone()
 
     def undo() -> None:
-        if tensor.shape != saved.shape:
+        if tensor.shape != saved.shape or tensor.dtype != saved.dtype:
             tensor.data = saved.clone()
         elif not torch.equal(tensor, saved):  # else a graph that needs it goes on being valid
-            tensor.copy_(saved)
+            fill(tensor, saved)
 
     return undo
+
+
+def fill(tensor: torch.Tensor, value: torch.Tensor) -> None:
+    """Copy into a tensor of the same shape, also into one that ``copy_`` alone does not fill.
+
+    In an expanded tensor one number stands in many places, and may be written in one of them only.
+    One made under ``inference_mode`` may be written there only.
+    """
+    if tensor.layout == torch.strided:
+        for dimension, stride in enumerate(tensor.stride()):
+            if stride == 0 and tensor.shape[dimension] > 1:
+                tensor, value = tensor.narrow(dimension, 0, 1), value.narrow(dimension, 0, 1)
+    if not tensor.is_inference():
+        tensor.copy_(value)
+        return
+    with torch.inference_mode():
+        tensor.copy_(value)

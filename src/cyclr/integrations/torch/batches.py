@@ -37,5 +37,8 @@ def to_device(value: Any, device: torch.device) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(to_device(entry, device) for entry in value))
     if isinstance(value, tuple | list):
-        return type(value)(to_device(entry, device) for entry in value)
+        moved = [to_device(entry, device) for entry in value]
+        if all(new is old for new, old in zip(moved, value, strict=True)):
+            return value  # a type of one's own may not be made from a list
+        return type(value)(moved)
     return value

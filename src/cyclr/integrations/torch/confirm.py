@@ -18,6 +18,7 @@ from cyclr.integrations.torch.checks import (
     check_step,
     check_training,
 )
+from cyclr.integrations.torch.modes import to_training
 from cyclr.integrations.torch.nonfinite import blames_values, each_warning_once
 from cyclr.integrations.torch.own_warmup import divided_out
 from cyclr.integrations.torch.processes import Processes
@@ -92,12 +93,14 @@ def confirm(
     }  # fmt: skip
     own = train_step is None
     step = default_step(loss_fn, **options) if train_step is None else train_step
-    # A loss may have parameters or count, as a module of its own.
-    around = [thing for thing in (scaler, loss_fn) if thing is not None]
+    # A loss may have parameters or count, as a module or an object of its own.
+    scalers = [] if scaler is None else [scaler]
     trials = []
     with (
         each_warning_once(),
-        Snapshot(model, optimizer, *around, batches, folder=snapshot_dir) as memory,
+        Snapshot(
+            model, optimizer, *scalers, batches, called=(loss_fn,), folder=snapshot_dir
+        ) as memory,
         torch.inference_mode(False),
         torch.enable_grad(),
     ):
@@ -127,7 +130,7 @@ def _train(
     """Train by a recipe, and give the losses, up to the first that is not finite."""
     processes = Processes(next(model.parameters()).device)
     scheduler = Scheduler(optimizer, recipe)
-    model.train()
+    to_training(model)
     losses: list[float] = []
     for _ in range(recipe.total_steps):
         try:

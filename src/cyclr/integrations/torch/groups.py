@@ -49,8 +49,16 @@ def ratios(optimizer: Optimizer, key: str) -> list[float]:
     return [value / largest for value in values] if largest > 0 else [1.0] * len(values)
 
 
+def wrapped(optimizer: Any) -> Any:
+    """Give the optimizer within a wrapper, such as Accelerate's."""
+    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = optimizer.optimizer
+    return optimizer
+
+
 def describe(optimizer: Optimizer) -> dict[str, Any]:
     """Say what a sweep runs with: the optimizer's name, momentum (or beta1) and weight decay."""
+    optimizer = wrapped(optimizer)
     group = optimizer.param_groups[0]
     momentum = group["betas"][0] if "betas" in group else group.get("momentum")
     facts: dict[str, Any] = {"name": type(optimizer).__name__}

@@ -23,3 +23,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
+
+
+def to_training(model: nn.Module) -> None:
+    """Put a model into training mode; if it is in it, parts frozen in eval mode stay so."""
+    if not model.training:
+        model.train()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterable, Iterator
@@ -19,12 +20,14 @@ _ARITHMETIC: tuple[type[Exception], ...] = (
     torch.linalg.LinAlgError,  # type: ignore[attr-defined] # public, though not in its __all__
 )
 _WORDS = re.compile(
-    r"\b(nans?|infs?|infinity|infinite|non-?finite|not finite)\b"
+    r"\b(nans?|infs?|infinity|non-?finite|not finite)\b"
     r"|\binvalid (values|value encountered)\b"
-    r"|overflow|explode|diverge",
+    r"|explode|diverge",
     re.I,
 )
-_HUGE = 1e9  # of a weight or gradient: products of a few such overflow float32
+# Of code, whatever the values are.
+_MISTAKES = (KeyError, AttributeError, NameError, TypeError, ImportError)
+_HUGE = 1e9  # of a weight: products of a few such overflow float32
 # torch's own words for a scaler that saw no gradient, which is a mistake and no overflow.
 _NOT = re.compile(r"no inf checks were recorded", re.I)
 
@@ -33,26 +36,28 @@ def blames_values(error: Exception, models: Iterable[torch.nn.Module]) -> bool:
     """Say whether an exception is about values that are not finite, rather than a mistake in code.
 
     It is when it says so (its type is one of arithmetic's, or its words name NaN, infinity or
-    divergence), and when parameters or gradients of the models are no longer finite, or above 1e9.
+    divergence), and when trained parameters of the models or their gradients are no longer finite,
+    or parameters above 1e9. A KeyError, TypeError and the like is a mistake in any case.
     """
     if isinstance(error, _ARITHMETIC):
         return True
-    if _NOT.search(str(error)):
+    if isinstance(error, _MISTAKES) or _NOT.search(str(error)):
         return False
     if _WORDS.search(str(error)):
         return True
     return any(
-        not _sane(tensor)
+        not _sane(tensor, limit)
         for model in models
         for parameter in model.parameters()
-        for tensor in (parameter.detach(), parameter.grad)
+        if parameter.requires_grad
+        for tensor, limit in ((parameter.detach(), _HUGE), (parameter.grad, math.inf))
         if tensor is not None
     )
 
 
-def _sane(tensor: torch.Tensor) -> bool:
+def _sane(tensor: torch.Tensor, limit: float) -> bool:
     values = tensor.coalesce().values() if tensor.is_sparse else tensor
-    return bool((values.abs() < _HUGE).all())  # NaN is not less than anything
+    return bool((values.abs() < limit).all())  # NaN is not less than anything
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch.optim.optimizer import Optimizer
 
-from cyclr.integrations.torch.groups import set_value
+from cyclr.integrations.torch.groups import set_value, wrapped
 
 _TRACTABLE = 5.0  # ρ up to which RAdam makes plain steps of momentum, whose size is another
 
@@ -39,6 +39,7 @@ def share_of_rate(optimizer: Optimizer, group: dict[str, Any]) -> float:
 
     Reference: arXiv 1908.03265, algorithm 2.
     """
+    optimizer = wrapped(optimizer)
     if type(optimizer).__name__ != "RAdam" or "betas" not in group:
         return 1.0
     return _rectification(float(group["betas"][1]), _updates(optimizer, group) + 1)

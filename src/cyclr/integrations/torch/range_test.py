@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import InputError
+from cyclr.integrations.driver import new_test
 from cyclr.integrations.torch.checks import (
     check_batches,
     check_callable,
@@ -20,7 +21,7 @@ from cyclr.integrations.torch.checks import (
     check_training,
     check_validation,
 )
-from cyclr.integrations.torch.groups import describe
+from cyclr.integrations.torch.groups import describe, wrapped
 from cyclr.integrations.torch.nonfinite import each_warning_once
 from cyclr.integrations.torch.processes import Processes
 from cyclr.integrations.torch.snapshot import Snapshot
@@ -136,11 +137,13 @@ def range_test(
     step = default_step(loss_fn, **options) if train_step is None else train_step  # type: ignore[arg-type]
     # A train_step of the user's own knows in what form they were given.
     given: Any = (models[0], optimizers[0]) if own else (model, optimizer)
-    # A loss may have parameters or count, as a module of its own.
-    around = [thing for thing in (scaler, loss_fn) if thing is not None]
+    # A loss may have parameters or count, as a module or an object of its own.
+    scalers = [] if scaler is None else [scaler]
     with (
         each_warning_once(),
-        Snapshot(*models, *optimizers, *around, batches, folder=snapshot_dir) as memory,
+        Snapshot(
+            *models, *optimizers, *scalers, batches, called=(loss_fn,), folder=snapshot_dir
+        ) as memory,
         unheard(optimizers),
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -174,7 +177,7 @@ def _facts(
 
     How updates are made stands there too, where it is not the usual way.
     """
-    names = " + ".join(dict.fromkeys(type(optimizer).__name__ for optimizer in optimizers))
+    names = " + ".join(dict.fromkeys(type(wrapped(o)).__name__ for o in optimizers))
     alone = {} if group is None else {"group": group}
     updates: dict[str, Any] = {} if accumulate == 1 else {"accumulate": accumulate}
     if max_grad_norm is not None:
@@ -191,7 +194,7 @@ def _make_test(
 ) -> RangeTest:
     if sweep is not None and steps is not None:
         raise InputError("steps is the length of the default sweep; set it in your sweep instead")
-    test = sweep if isinstance(sweep, RangeTest) else RangeTest(sweep, steps=steps)
+    test = new_test(sweep) if isinstance(sweep, RangeTest) else RangeTest(sweep, steps=steps)
     per_epoch = None
     # Iterable data sets have no length, and say so in either way.
     with contextlib.suppress(TypeError, NotImplementedError):

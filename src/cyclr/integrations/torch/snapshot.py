@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
+from cyclr.errors import StateError
 from cyclr.integrations.torch.attributes import Attributes
 from cyclr.integrations.torch.interrupts import uninterrupted
+from cyclr.integrations.torch.remembering import (
+    Undo,
+    remember_generator,
+    remember_gradient,
+    remember_optimizer,
+    remember_part,
+    remember_stateful,
+    remember_tensor,
+)
 from cyclr.integrations.torch.surroundings import (
     data_parts,
+    owners_of,
     parts_of,
     remember_random,
     remember_settings,
 )
 from cyclr.integrations.torch.vault import DiskVault, Vault
-
-Undo = Callable[[], None]
 
 _OBJECTS = 10_000  # in what surrounds a training; where there are more, they are data
 
@@ -59,6 +67,8 @@ class Snapshot:
             text beside it, say how to get the weights back.
         elsewhere: Modules that another snapshot remembers, to which parameters of optimizers may
             belong.
+        called: Functions, such as a loss. Remembered are those that are objects, and the objects
+            behind bound methods and partial functions, with the tensors they hold.
 
     Raises:
         InputError: A module has parameters that have no shape yet, or the file cannot be written.
@@ -69,18 +79,23 @@ class Snapshot:
         *things: Any,
         folder: str | os.PathLike[str] | None = None,
         elsewhere: Iterable[nn.Module] = (),
+        called: Iterable[Any] = (),
     ) -> None:
         self._vault = Vault() if folder is None else DiskVault(folder)
         self._training: list[Undo] = []
         self._surroundings: list[Undo] = []
         modules = [t for t in (*things, *elsewhere) if isinstance(t, nn.Module)]
         known = {id(p) for module in modules for p in module.parameters()}
-        for thing in things:
+        given = {id(thing) for thing in things}
+        behind = [owner for function in called for owner in owners_of(function)]
+        for thing in (*things, *(owner for owner in behind if id(owner) not in given)):
             if isinstance(thing, Optimizer):
                 self._training.extend(_remember_loose(thing, known, self._vault))
             trained = isinstance(thing, nn.Module | Optimizer | torch.amp.GradScaler)
             undos = self._training if trained else self._surroundings
             undos.extend(_remember(thing, self._vault))
+            if not trained and id(thing) not in given:
+                undos.append(Attributes(thing).restore)
         self._surroundings += [remember_random(), remember_settings()]
         self._vault.seal(
             {
@@ -92,18 +107,26 @@ class Snapshot:
         )
 
     def restore(self) -> None:
-        """Put everything back; may be called again after more changes."""
-        self.rewind()
-        for undo in self._surroundings:
-            undo()
+        """Put everything back; may be called again after more changes.
+
+        Raises:
+            StateError: Something could not be put back; all the rest has been.
+        """
+        _report([*self._rewound(), *_undone(self._surroundings)])
 
     def rewind(self) -> None:
-        """Put back models, optimizers and scalers only; data and random generators go on."""
+        """Put back models, optimizers and scalers only; data and random generators go on.
+
+        Raises:
+            StateError: As for :meth:`restore`.
+        """
+        _report(self._rewound())
+
+    def _rewound(self) -> list[Exception]:
         self._vault.open()
         try:
             with torch.no_grad():
-                for undo in self._training:
-                    undo()
+                return _undone(self._training)
         finally:
             self._vault.close()
 
@@ -118,15 +141,37 @@ class Snapshot:
     def __exit__(self, *_: object) -> None:
         """Restore, however the block was left; a Ctrl-C that comes meanwhile waits until then."""
         with uninterrupted():
-            self.restore()
-            self.forget()
+            try:
+                self.restore()
+            finally:
+                self.forget()
+
+
+def _undone(undos: Iterable[Undo]) -> list[Exception]:
+    """Undo one by one, whatever becomes of the others; give what failed."""
+    errors = []
+    for undo in undos:
+        try:
+            undo()
+        except Exception as error:
+            errors.append(error)
+    return errors
+
+
+def _report(errors: list[Exception]) -> None:
+    if errors:
+        first = f"{type(errors[0]).__name__}: {errors[0]}"
+        raise StateError(
+            f"{len(errors)} of the things that were remembered could not be put back, the rest is "
+            f"as it was; the first: {first}"
+        ) from errors[0]
 
 
 def _remember(thing: Any, vault: Vault) -> Iterator[Undo]:
     if isinstance(thing, nn.Module):
         yield from _remember_module(thing, vault)
     elif isinstance(thing, Optimizer):
-        yield from _remember_optimizer(thing, vault)
+        yield from remember_optimizer(thing, vault)
     else:
         yield from _remember_around(thing, set())
 
@@ -137,12 +182,12 @@ def _remember_around(thing: Any, seen: set[int]) -> Iterator[Undo]:
         return
     seen.add(id(thing))
     if isinstance(thing, torch.Generator):
-        yield _remember_generator(thing)
+        yield remember_generator(thing)
         return
     loader = isinstance(thing, torch.utils.data.DataLoader)
     stateful = hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict")
     if stateful and not loader and not isinstance(thing, nn.Module | Optimizer):
-        yield _remember_stateful(thing)
+        yield remember_stateful(thing)
     # After the state: loading it may leave a mark that it was loaded.
     if hasattr(thing, "__dict__"):
         yield Attributes(thing, tensors=False).restore
@@ -155,9 +200,9 @@ def _remember_module(module: nn.Module, vault: Vault) -> Iterator[Undo]:
     for part in module.modules():
         if not type(part).__module__.startswith(_WRAPPERS):
             yield Attributes(part, parts=False).restore
-        yield _remember_part(part, vault)
+        yield remember_part(part, vault)
     for parameter in module.parameters():
-        yield _remember_gradient(parameter, vault)
+        yield remember_gradient(parameter, vault)
 
 
 def _remember_loose(optimizer: Optimizer, known: set[int], vault: Vault) -> Iterator[Undo]:
@@ -166,132 +211,5 @@ def _remember_loose(optimizer: Optimizer, known: set[int], vault: Vault) -> Iter
         for parameter in group["params"]:
             if id(parameter) not in known:
                 known.add(id(parameter))
-                yield _remember_tensor(parameter, vault)
-                yield _remember_gradient(parameter, vault)
-
-
-def _remember_tensor(tensor: torch.Tensor, vault: Vault) -> Undo:
-    saved = vault.keep(tensor)
-
-    def undo() -> None:
-        _put_back(tensor, saved)
-
-    return undo
-
-
-def _remember_part(part: nn.Module, vault: Vault) -> Undo:
-    """Remember what one module itself holds, without its children."""
-    training = part.training
-    both: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
-    stores = [(store, dict(store)) for store in both]
-    saved = [{name: _keep(tensor, vault) for name, tensor in s.items()} for _, s in stores]
-    has_extra = type(part).get_extra_state is not nn.Module.get_extra_state
-    extra = copy.deepcopy(part.get_extra_state()) if has_extra else None
-
-    def undo() -> None:
-        part.training = training
-        for (store, before), values in zip(stores, saved, strict=True):
-            for name in set(store) - set(before):
-                del store[name]
-            for name, tensor in before.items():
-                store[name] = _put_back(tensor, values[name])
-        if has_extra:
-            part.set_extra_state(copy.deepcopy(extra))
-
-    return undo
-
-
-def _remember_gradient(parameter: nn.Parameter, vault: Vault) -> Undo:
-    requires_grad, grad = parameter.requires_grad, parameter.grad
-    saved = _keep(grad, vault)
-
-    def undo() -> None:
-        parameter.requires_grad_(requires_grad)
-        parameter.grad = _put_back(grad, saved)
-
-    return undo
-
-
-def _keep(tensor: torch.Tensor | None, vault: Vault) -> Callable[[], torch.Tensor] | None:
-    return None if tensor is None else vault.keep(tensor)
-
-
-def _put_back(
-    tensor: torch.Tensor | None, saved: Callable[[], torch.Tensor] | None
-) -> torch.Tensor | None:
-    if tensor is not None and saved is not None:
-        value = saved()
-        if tensor.shape != value.shape:
-            tensor.data = value.to(tensor.device, copy=True)
-        else:
-            tensor.copy_(value)
-    return tensor
-
-
-def _remember_optimizer(optimizer: Optimizer, vault: Vault) -> Iterator[Undo]:
-    # First the attributes: they say which dict the state is in.
-    yield Attributes(optimizer, tensors=False).restore
-    state = {key: _remember_dict(value, vault) for key, value in optimizer.state.items()}
-    groups = list(optimizer.param_groups)
-    settings = [_remember_dict(group, vault, skip="params") for group in groups]
-
-    def undo() -> None:
-        for key in set(optimizer.state) - set(state):
-            del optimizer.state[key]
-        for key, rebuild in state.items():
-            optimizer.state[key] = rebuild()
-        optimizer.param_groups[:] = groups
-        for rebuild in settings:
-            rebuild()
-
-    yield undo
-
-
-def _remember_dict(original: Any, vault: Vault, skip: str | None = None) -> Callable[[], Any]:
-    """Remember a dict of tensors and plain values; the returned function puts them back into it."""
-    if not isinstance(original, dict):
-        saved = copy.deepcopy(original)
-        return lambda: copy.deepcopy(saved)
-    tensors = {k: (t, vault.keep(t)) for k, t in original.items() if isinstance(t, torch.Tensor)}
-    plain = {
-        name: _copy_plain(value)
-        for name, value in original.items()
-        if name != skip and name not in tensors
-    }
-
-    def rebuild() -> Any:
-        for name in set(original) - set(plain) - set(tensors) - {skip}:
-            del original[name]
-        for name, (tensor, get) in tensors.items():
-            original[name] = _put_back(tensor, get)
-        for name, value in plain.items():
-            original[name] = _copy_plain(value)
-        return original
-
-    return rebuild
-
-
-def _copy_plain(value: Any) -> Any:
-    """Copy nested plain state; callables and the like, which cannot be copied, are kept."""
-    try:
-        return copy.deepcopy(value)
-    except Exception:
-        return value
-
-
-def _remember_stateful(thing: Any) -> Undo:
-    saved = copy.deepcopy(thing.state_dict())
-
-    def undo() -> None:
-        thing.load_state_dict(copy.deepcopy(saved))
-
-    return undo
-
-
-def _remember_generator(generator: torch.Generator) -> Undo:
-    saved = generator.get_state()
-
-    def undo() -> None:
-        generator.set_state(saved)
-
-    return undo
+                yield remember_tensor(parameter, vault)
+                yield remember_gradient(parameter, vault)

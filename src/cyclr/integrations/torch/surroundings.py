@@ -76,6 +76,19 @@ def parts_of(thing: Any) -> Iterator[Any]:
         yield from _held(value)
 
 
+def owners_of(function: Any) -> Iterator[Any]:
+    """Find the objects that a call of a function may change: itself, or what it is bound to."""
+    if isinstance(function, functools.partial):
+        for part in (function.func, *function.args, *function.keywords.values()):
+            yield from owners_of(part)
+    elif isinstance(function, types.MethodType):
+        yield function.__self__
+    elif hasattr(function, "__dict__") and not isinstance(
+        function, type | types.FunctionType | torch.Tensor
+    ):
+        yield function
+
+
 def _held(value: Any, depth: int = 2) -> Iterator[Any]:
     """Look into collections, partial functions and bound methods for objects with attributes."""
     if isinstance(value, functools.partial):

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.optimizer import Optimizer
+from torch.optim.optimizer import Optimizer, _global_optimizer_post_hooks
 
 from cyclr.errors import DataError, InputError, complaint
-from cyclr.integrations.torch.groups import set_value
-from cyclr.integrations.torch.modes import evaluating
+from cyclr.integrations.torch.groups import set_value, wrapped
+from cyclr.integrations.torch.modes import evaluating, to_training
 from cyclr.integrations.torch.nonfinite import blames_values
 from cyclr.integrations.torch.own_warmup import share_of_rate
 from cyclr.integrations.torch.processes import Processes
@@ -37,6 +37,12 @@ class Rates:
 
     def __init__(self, optimizers: Sequence[Optimizer], group: int | None = None) -> None:
         owned = [(optimizer, g) for optimizer in optimizers for g in optimizer.param_groups]
+        if any(g["lr"] is None for _, g in owned):
+            raise InputError(
+                "lr must be a number in every parameter group, got None: an optimizer that sets "
+                "its own rate has none to sweep; make it with a rate (lr=1e-3)"
+            )
+        self._all = [g for _, g in owned]
         if group is not None:
             if type(group) is not int or not 0 <= group < len(owned):
                 raise InputError(
@@ -48,6 +54,15 @@ class Rates:
         largest = max(rates)
         factors = [rate / largest for rate in rates] if largest > 0 else [1.0] * len(rates)
         self._groups = list(zip(owned, factors, strict=True))
+
+    def separate(self) -> None:
+        """Give a group that is swept alone a rate of its own, if it shares a tensor with others."""
+        if len(self._groups) == len(self._all):
+            return
+        for (_, group), _ in self._groups:
+            others = [g["lr"] for g in self._all if g is not group]
+            if isinstance(group["lr"], torch.Tensor) and any(group["lr"] is lr for lr in others):
+                group["lr"] = group["lr"].clone()
 
     def set(self, lr: float) -> None:
         """Have the next update move the largest of them at this rate."""
@@ -82,25 +97,27 @@ class Sweeper:
 
     def run(self, test: RangeTest, put_back: Callable[[], None]) -> RangeRecord:
         """Run a test; if it began too high, put the training back and begin lower."""
-        self._agree()
+        self._agree(test)
+        self.rates.separate()
         while True:
             self._run_once(test)
             if not test.restart_lower():
                 return test.record
             put_back()
 
-    def _agree(self) -> None:
-        """Make sure that all processes validate, and when, or none: they would wait in vain."""
+    def _agree(self, test: RangeTest) -> None:
+        """Make sure that all processes do the same: otherwise some would wait in vain."""
         own = {"some": float(self.validate is not None), "every": float(self.validate_every or 0)}
+        own["steps"] = float(test.steps)
         if self.processes.mean(own) != own:
             raise InputError(
-                "validate and validate_every differ between the processes, and metrics are "
-                "averaged over all of them; give the same in each"
+                "the sweep's length, validate or validate_every differ between the processes, "
+                "which go through it together; give the same in each"
             )
 
     def _run_once(self, test: RangeTest) -> None:
         for model in self.models:
-            model.train()
+            to_training(model)
         for lr in test:
             self.rates.set(lr)
             batch = next(self.stream)
@@ -181,10 +198,11 @@ def unheard(optimizers: Sequence[Optimizer]) -> Iterator[None]:
     business. Hooks before an update stay: they may shape the gradients.
     """
     aside = []
-    for optimizer in optimizers:
-        hooks: dict[Any, Any] = optimizer._optimizer_step_post_hooks
-        aside.append((hooks, dict(hooks)))
-        hooks.clear()
+    inside = (getattr(wrapped(o), "_optimizer_step_post_hooks", None) for o in optimizers)
+    for hooks in (_global_optimizer_post_hooks, *inside):
+        if hooks is not None:
+            aside.append((hooks, dict(hooks)))
+            hooks.clear()
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ from cyclr.errors import RecordError
 from cyclr.rangetest.record import RangeRecord, Series
 from cyclr.rangetest.rules.bounds import Bounds, Floats, running_mean
 
-_LEAST = 6
+LEAST = 6  # measurements that the rule needs
 _STARTED = 0.1  # share of the whole rise by which accuracy has begun to move
 _SLOWED = 0.95  # share of the whole rise by which it has slowed down
 
@@ -72,9 +72,9 @@ def accuracy(record: RangeRecord) -> Bounds:
 def _ragged(raw: Floats, started: int, slowed: int, rise: float) -> int:
     """Find the last point before the first large drop on the way up; ``slowed`` if none."""
     for i in range(started + 1, slowed + 1):
+        drop = raw[i - 1] - raw[i]
         # Only what came before: raggedness must not widen the limit it is measured against.
-        limit = max(4 * _scatter(raw[:i]), 0.25 * rise)
-        if raw[i - 1] - raw[i] > limit:
+        if drop > 0.25 * rise and drop > 4 * _scatter(raw[:i]):
             return i - 1
     return slowed
 
@@ -97,9 +97,9 @@ def _series(record: RangeRecord) -> Series:
     # Validation accuracy is what the paper plots; prefer it over one measured on the batch.
     series = record.metrics[min(names, key=lambda name: (not name.startswith("val"), name))]
     finite = int(np.isfinite(series.values).sum())
-    if finite < _LEAST:
+    if finite < LEAST:
         raise RecordError(
-            f"the accuracy rule needs {_LEAST} measurements and the record holds "
+            f"the accuracy rule needs {LEAST} measurements and the record holds "
             f"{finite}; validate more often"
         )
     return series

@@ -12,6 +12,7 @@ from cyclr.rangetest.record import Outcome, RangeRecord
 
 Floats = npt.NDArray[np.float64]
 
+_USUAL = 1e-2  # a rate above which even a single update may make a loss explode
 BASE_SHARE = 4.0  # of max_lr, where a rule reads nothing better: arXiv 1506.01186, section 3.3
 
 
@@ -70,6 +71,8 @@ def readable_part(record: RangeRecord) -> tuple[Floats, Floats]:
     first = max(5, loss.size // 10) // 2
     highest, lowest = np.maximum.accumulate(loss)[:-1], np.minimum.accumulate(loss[::-1])[-2::-1]
     above = (highest < lowest)[:first]
+    if record.outcome is Outcome.NON_FINITE and loss.size < len(record) and above.any():
+        raise RecordError(_broke_off(record))
     if record.outcome in (Outcome.DIVERGED, Outcome.NON_FINITE) and above.any():
         raise RecordError(
             f"the loss rose from the first steps, at rates of {lr[0]:.3g} to {lr[first]:.3g}, and "
@@ -84,7 +87,14 @@ def noise(loss: Floats) -> Noise:
     head = loss[: max(5, loss.size // 10)]
     scale = 1.4826 / np.sqrt(2)
     # Over the whole sweep: ten differences say little, and the median ignores an exploding end.
-    return Noise(float(np.median(head)), float(scale * np.median(np.abs(np.diff(loss)))))
+    spread = float(scale * np.median(np.abs(np.diff(loss))))
+    # Rounded losses, and shares of few examples, often do not differ at all from one to the next.
+    return Noise(float(np.median(head)), max(spread, _least_step(loss)))
+
+
+def _least_step(loss: Floats) -> float:
+    steps = np.diff(np.unique(loss))
+    return float(steps.min()) if steps.size else 0.0
 
 
 @np.errstate(over="ignore")  # losses near the largest number
@@ -127,7 +137,7 @@ def doubts(record: RangeRecord, loss: Floats, top: int) -> tuple[str, ...]:
     elif record.outcome is Outcome.COMPLETED and top >= loss.size - max(2, loss.size // 20):
         found.append(
             "The loss was still low at the end of the sweep: a higher rate may be better. "
-            "Raise end_lr."
+            "Sweep to a higher end_lr."
         )
     if record.outcome is not Outcome.COMPLETED and loss.size < 15:
         found.append(
@@ -139,10 +149,20 @@ def doubts(record: RangeRecord, loss: Floats, top: int) -> tuple[str, ...]:
 
 def _broke_off(record: RangeRecord) -> str:
     """Say where a loss stopped being finite although the rate had not moved it yet."""
-    step = next(i for i, loss in enumerate(record.loss) if not np.isfinite(loss))
+    step = next((i for i, loss in enumerate(record.loss) if not np.isfinite(loss)), None)
+    if step is None:  # another metric's series, which ended with the loss
+        return (
+            "The loss became NaN or infinite before this metric had moved clearly. Read the loss, "
+            "or sweep with more steps."
+        )
     why = f" {record.notes[-1]}" if record.notes else ""
-    return (
+    what = (
         f"The loss became {record.loss[step]} at step {step}, at a rate of {record.lr[step]:.3g}, "
-        "before it had moved: rather the fault of that batch, or of the model, than of the rate. "
+        "before it had moved: "
+    )
+    if record.lr[step] > _USUAL:
+        return f"{what}it may have exploded within an update. Sweep with more steps.{why}"
+    return (
+        f"{what}rather the fault of that batch, or of the model, than of the rate. "
         f"Look at it, or sweep with other batches.{why}"
     )
