@@ -41,7 +41,7 @@ def find(
     Several processes, as torchrun starts them, share each batch and come to the same record.
 
     Args:
-        parts: From :func:`build`.
+        parts: From :func:`~cyclr.experiments.parts.build`.
         sweep: Schedule of the rate, or a range test; by default it finds its range by itself.
         steps: Without a sweep, how many steps lead from 1e-7 to 10.
         repeats: How often to sweep, ≥ 1.
@@ -96,7 +96,7 @@ def challenge(
     """Confirm a reading by two short trainings; see :func:`cyclr.integrations.torch.confirm`.
 
     Args:
-        parts: From :func:`build`; they are left as they were.
+        parts: From :func:`~cyclr.experiments.parts.build`; they are left as they were.
         reading: Of a record of :func:`find`.
         total_steps: The budget in updates.
         accumulate: As for find.
@@ -173,7 +173,7 @@ def train(
     """Train a task's parts by a recipe, in a run folder that also keeps how it came about.
 
     Args:
-        parts: From :func:`build`; its model is trained in place.
+        parts: From :func:`~cyclr.experiments.parts.build`; its model is trained in place.
         recipe: What to run.
         folder: Where to keep the run; must not exist yet, unless it is resumed. None to keep
             nothing.
