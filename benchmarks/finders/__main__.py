@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Callable
 
 from benchmarks.finders import figures, oracle, page, research, sweeps, table
-from benchmarks.finders.problems import Problem
+from benchmarks.finders.problem import Problem
+from benchmarks.finders.problems import NAMES, apart
 from benchmarks.finders.store import Answers, problems
 
 
@@ -14,8 +15,18 @@ def _names(chosen: list[Problem]) -> list[str]:
     return [problem.name for problem in chosen]
 
 
+def _trained(chosen: list[Problem]) -> list[str]:
+    """Leave out the tasks kept aside, whose scores are interpolated."""
+    return [name for name in _names(chosen) if name in NAMES]
+
+
 def _confirm(chosen: list[Problem], jobs: int) -> None:
     Answers("confirm").compute(sweeps.confirmed, [table.CONFIRMED], _names(chosen), jobs)
+
+
+def _table(chosen: list[Problem], _: int) -> None:
+    parts = apart(_names(chosen))
+    print("\n".join(table.markdown(part, trained=part[0] in NAMES) for part in parts))
 
 
 def _figures(chosen: list[Problem], _: int) -> None:
@@ -35,7 +46,7 @@ def _peers(chosen: list[Problem], jobs: int) -> None:
 def _instead(chosen: list[Problem], jobs: int) -> None:
     from benchmarks.finders import instead
 
-    Answers("instead").compute(instead.reach, instead.OPTIMIZERS, _names(chosen), jobs)
+    Answers("instead").compute(instead.reach, instead.OPTIMIZERS, _trained(chosen), jobs)
 
 
 def _peer_rules(*_: object) -> None:
@@ -57,8 +68,8 @@ COMMANDS: dict[str, Callable[[list[Problem], int], None]] = {
     "peers": _peers,
     "peer-rules": _peer_rules,
     "instead": _instead,
-    "train": lambda chosen, jobs: table.train(_names(chosen), jobs),
-    "table": lambda chosen, _: print(table.markdown(_names(chosen))),
+    "train": lambda chosen, jobs: table.train(_trained(chosen), jobs),
+    "table": _table,
     "figures": _figures,
     "page": lambda *_: page.write(),
     "research": lambda *_: print(research.markdown()),

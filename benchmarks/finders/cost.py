@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 from benchmarks.finders.peers import FINDERS
-from benchmarks.finders.problems import BY_NAME, Problem
+from benchmarks.finders.problem import Problem
+from benchmarks.finders.problems import BY_NAME
 from benchmarks.finders.sweeps import sweep
 from benchmarks.finders.train import Batches, begin, endless
 

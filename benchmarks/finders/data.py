@@ -115,20 +115,37 @@ def text(length: int = 32, part: str = "all") -> Split:
     return Split(train[:, :-1], train[:, 1:], val[:, :-1], val[:, 1:])
 
 
-@functools.cache
-def cancer() -> Split:
-    """Breast cancer, 30 measurements: 400 to train on, 169 to validate."""
-    x, y = sk.load_breast_cancer(return_X_y=True)
+def _table(x: np.ndarray, y: np.ndarray, n: int) -> Split:
+    """Standardize a table's columns, shuffle its rows, and train on the first n."""
     order = np.random.default_rng(0).permutation(len(x))
     inputs = torch.tensor((x - x.mean(0)) / x.std(0), dtype=torch.float32)[order]
     targets = torch.tensor(y)[order]
-    return Split(inputs[:400], targets[:400], inputs[400:], targets[400:])
+    return Split(inputs[:n], targets[:n], inputs[n:], targets[n:])
 
 
 @functools.cache
-def photograph() -> Split:
+def cancer() -> Split:
+    """Breast cancer, 30 measurements: 400 to train on, 169 to validate."""
+    return _table(*sk.load_breast_cancer(return_X_y=True), 400)
+
+
+@functools.cache
+def wine() -> Split:
+    """Three sorts of wine, 13 measurements: 120 to train on, 58 to validate."""
+    return _table(*sk.load_wine(return_X_y=True), 120)
+
+
+@functools.cache
+def diabetes() -> Split:
+    """Progress of diabetes, standardized, by 10 measurements: 300 to train on, 142 to validate."""
+    x, y = sk.load_diabetes(return_X_y=True)
+    return _table(x, ((y - y.mean()) / y.std())[:, None].astype(np.float32), 300)
+
+
+@functools.cache
+def photograph(name: str = "china.jpg") -> Split:
     """Colours of a photograph by position: 20,000 pixels to train on, 5,000 to validate."""
-    image = torch.tensor(sk.load_sample_image("china.jpg")).float() / 127.5 - 1
+    image = torch.tensor(sk.load_sample_image(name)).float() / 127.5 - 1
     height, width, _ = image.shape
     rows, columns = torch.meshgrid(
         torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij"
@@ -139,6 +156,12 @@ def photograph() -> Split:
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(features)))
     x, y = features[order], image.view(-1, 3)[order]
     return Split(x[:20_000], y[:20_000], x[20_000:25_000], y[20_000:25_000])
+
+
+@functools.cache
+def flower() -> Split:
+    """Another photograph."""
+    return photograph("flower.jpg")
 
 
 @functools.cache
@@ -154,3 +177,26 @@ def upper_half() -> Split:
     s = digits()
     x, v = s.inputs.view(-1, 8, 8), s.val_inputs.view(-1, 8, 8)
     return Split(x[:, :4].flatten(1), x[:, 4:].flatten(1), v[:, :4].flatten(1), v[:, 4:].flatten(1))
+
+
+@functools.cache
+def digits_again() -> Split:
+    """Digits' pixels as inputs and targets."""
+    s = digits()
+    return Split(s.inputs, s.inputs.flatten(1), s.val_inputs, s.val_inputs.flatten(1))
+
+
+@functools.cache
+def digits_mislabelled(share: float = 0.3) -> Split:
+    """Digits of which a share of the training labels, drawn at random, say any digit."""
+    s, generator = digits(), torch.Generator().manual_seed(0)
+    wrong = torch.rand(len(s.targets), generator=generator) < share
+    any_digit = torch.randint(10, s.targets.shape, generator=generator)
+    return s._replace(targets=torch.where(wrong, any_digit, s.targets))
+
+
+@functools.cache
+def next_letter() -> Split:
+    """Windows of eight symbols of text, and the symbol after each."""
+    x, y, v, w = text(8)
+    return Split(x, y[:, -1], v, w[:, -1])

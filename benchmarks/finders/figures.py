@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.finders import sweeps
 from benchmarks.finders.oracle import Judge
-from benchmarks.finders.problems import Problem
+from benchmarks.finders.problem import Problem
 from benchmarks.finders.store import SEEDS
 from benchmarks.finders.table import suggested
 

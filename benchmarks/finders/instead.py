@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.finders.problems import Problem
+from benchmarks.finders.problem import Problem
 from benchmarks.finders.train import Batches, Result, begin, endless, measure, run
 
 _RECALIBRATE = 50  # batches

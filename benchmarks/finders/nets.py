@@ -16,6 +16,14 @@ def mlp(*widths: int, act: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def normed_mlp(*widths: int) -> nn.Sequential:
+    """Make a perceptron with LayerNorm and GELU over flattened inputs."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for a, b in itertools.pairwise(widths[:-1]):
+        layers += [nn.Linear(a, b), nn.LayerNorm(b), nn.GELU()]
+    return nn.Sequential(*layers, nn.Linear(*widths[-2:]))
+
+
 def conv(channels: int, classes: int, width: int = 16, *, norm: bool, size: int) -> nn.Sequential:
     """Make three strided convolutions and a linear layer."""
     layers: list[nn.Module] = []
@@ -27,6 +35,36 @@ def conv(channels: int, classes: int, width: int = 16, *, norm: bool, size: int)
         layers.append(nn.ReLU())
         size = -(-size // 2)
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * width * size * size, classes))
+
+
+def grouped_conv(channels: int, classes: int, width: int, *, size: int) -> nn.Sequential:
+    """Make :func:`conv` with GroupNorm of four groups in place of BatchNorm."""
+    layers = list(conv(channels, classes, width, norm=True, size=size))
+    for i, layer in enumerate(layers):
+        if isinstance(layer, nn.BatchNorm2d):
+            layers[i] = nn.GroupNorm(4, layer.num_features)
+    return nn.Sequential(*layers)
+
+
+class Sine(nn.Module):
+    """The sine as activation."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply it."""
+        return x.sin()
+
+
+class Window(nn.Module):
+    """Symbols of a window, embedded side by side, to the next symbol."""
+
+    def __init__(self, symbols: int, length: int, width: int = 16) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(symbols, width)
+        self.net = mlp(width * length, 128, symbols)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Predict from ``(batch, length)``."""
+        return self.net(self.embed(x))
 
 
 class Residual(nn.Module):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from benchmarks.finders.problems import BY_NAME, Problem
+from benchmarks.finders.problem import Problem
+from benchmarks.finders.problems import BY_NAME
 from benchmarks.finders.store import SEEDS, Store, compute, rounded
 from benchmarks.finders.train import Result, quality
 

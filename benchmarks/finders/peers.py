@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.finders.problems import Problem
+from benchmarks.finders.problem import Problem
 from benchmarks.finders.train import begin
 
 Suggestion = dict[str, Any]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from benchmarks.finders import sweeps
 from benchmarks.finders.oracle import Judge
-from benchmarks.finders.problems import BY_NAME, HALVES
+from benchmarks.finders.problems import HALVES, NAMES
 from benchmarks.finders.store import SEEDS
 from cyclr.errors import RecordError
 from cyclr.rangetest import RangeRecord
@@ -52,7 +52,7 @@ class Bench:
     """All records and curves, and scores of logarithms of rates, by task and seed."""
 
     def __init__(self) -> None:
-        self.names = list(BY_NAME)
+        self.names = list(NAMES)
         self.records = [[sweeps.load(name, seed) for seed in SEEDS] for name in self.names]
         self.curves = []
         for name in self.names:

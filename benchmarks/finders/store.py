@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from joblib import Parallel, delayed
 
-from benchmarks.finders.problems import BY_NAME, Problem
+from benchmarks.finders.problem import Problem
+from benchmarks.finders.problems import BY_NAME
 from benchmarks.finders.train import Result, begin, measure, train
 
 CACHE = Path(__file__).parent / "cache"

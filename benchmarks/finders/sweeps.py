@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from joblib import Parallel, delayed
 
-from benchmarks.finders.problems import BY_NAME, Problem
+from benchmarks.finders.problem import Problem
+from benchmarks.finders.problems import BY_NAME
 from benchmarks.finders.store import CACHE, SEEDS
 from benchmarks.finders.train import Batches, begin
 from cyclr.integrations.torch import confirm, range_test

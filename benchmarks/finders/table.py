@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from benchmarks.finders import sweeps
@@ -84,9 +85,16 @@ def train(names: Iterable[str], jobs: int) -> None:
     compute(wanted, jobs)
 
 
-def rows(names: Iterable[str]) -> dict[str, Row]:
-    """Score every finder, and the optimizers that need none."""
+def rows(names: Iterable[str], *, trained: bool = True) -> dict[str, Row]:
+    """Score every finder, and the optimizers that need none.
+
+    Args:
+        names: Of the tasks.
+        trained: By a training at every suggestion; otherwise a suggestion's score is interpolated
+            from the oracle's grid, and optimizers that need no rate are left out.
+    """
     judges = {name: Judge(name) for name in names}
+    reaches = _by_training if trained else _by_oracle
     best = {name: judge.oracle().best for name, judge in judges.items()}
     found: dict[str, Row] = {}
     for finder in FINDERS:
@@ -96,15 +104,12 @@ def rows(names: Iterable[str]) -> dict[str, Row]:
             for seed in SEEDS:
                 lr, cost = suggested(finder, name, seed)
                 steps.append(cost)
-                result = judge.store.get("start", "", seed) if lr is None else (
-                    judge.store.result(lr, seed)
-                )  # fmt: skip
-                if result is None:
-                    raise SystemExit(f"{name} has not been trained at {lr}: run `train` first")
-                qualities.append(judge.quality(result, seed))
+                qualities.append(reaches(judge, lr, seed))
             # Above the best of the grid's means is luck of the seeds.
             shares[name] = min(1.0, statistics.fmean(qualities) / best[name])
         found[finder] = Row(shares, statistics.fmean(steps))
+    if not trained:
+        return found
     answers = _answers("instead")
     for optimizer in INSTEAD:
         shares = {}
@@ -116,12 +121,28 @@ def rows(names: Iterable[str]) -> dict[str, Row]:
     return found
 
 
-def markdown(names: list[str]) -> str:
-    """Write the table: a line a finder, a column a task."""
+def _by_training(judge: Judge, lr: float | None, seed: int) -> float:
+    store = judge.store
+    result = store.get("start", "", seed) if lr is None else store.result(lr, seed)
+    if result is None:
+        raise SystemExit(f"{store.name} has not been trained at {lr}: run `train` first")
+    return judge.quality(result, seed)
+
+
+def _by_oracle(judge: Judge, lr: float | None, seed: int) -> float:
+    """Interpolate the whole grid over the rate's logarithm; beyond its ends nothing is known."""
+    if lr is None:
+        return judge.quality(judge.store.get("start", "", seed), seed)
+    curve = judge.oracle(least=1)
+    return float(np.interp(np.log(lr), np.log(curve.lr), curve.mean))
+
+
+def markdown(names: list[str], *, trained: bool = True) -> str:
+    """Write the table: a line a finder, a column a task; ``trained`` as for :func:`rows`."""
     letters = {name: chr(ord("a") + i) for i, name in enumerate(names)}
     head = ["finder", "mean", "worst", "steps", *letters.values()]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---|" * (len(head) - 1)]
-    table = rows(names)
+    table = rows(names, trained=trained)
     for finder, row in sorted(table.items(), key=lambda item: -item[1].mean):
         cells = [f"{row.shares[name]:.2f}".removeprefix("0") for name in names]
         start = [finder, f"{row.mean:.3f}", f"{row.worst:.3f}", f"{row.steps:.0f}"]

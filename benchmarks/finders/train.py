@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import cyclr
-from benchmarks.finders.problems import Problem
+from benchmarks.finders.problem import Problem
 from cyclr.integrations.torch import Scheduler
 from cyclr.integrations.torch.groups import describe
 from cyclr.rangetest import Outcome, Reading
