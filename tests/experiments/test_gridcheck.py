@@ -22,6 +22,16 @@ from experiments.paper_runs import GRID, trained_result, write_finished, write_g
         ('relation = "beats"', 'relation = "beats"\ntier = "ful"', "looks at the tier 'ful'"),
         (
             'cut = "fixed"\nsteps = 4',
+            'cut = "fixed"\nsteps = 16',
+            r"steps must be from 1 to the 12 updates of fixed, which it is cut from, got 16",
+        ),
+        (
+            'name = "synthetic"',
+            'name = "synthetc"',
+            r"row fixed: data\.name must be one of cifar10",
+        ),
+        (
+            'cut = "fixed"\nsteps = 4',
             'cut = "fixed"\nsteps = 5',
             r"tier full: fixed has 12 updates and is not evaluated after 5; cut it at a multiple "
             r"of evaluate_every \(4\) or at a cycle's end",

@@ -11,6 +11,7 @@ from typing import Any
 from cyclr.errors import InputError, complaint
 from cyclr.experiments.claims import Claim
 from cyclr.experiments.gridcheck import check_claims_across, check_grid
+from cyclr.experiments.images import check_data
 from cyclr.experiments.policy import make_recipe
 from cyclr.experiments.runspec import RunSpec
 from cyclr.experiments.smoke import SMOKE, first_steps, shape_of
@@ -200,6 +201,7 @@ def _run(
 
 
 def _per_epoch(merged: Mapping[str, Any]) -> int | None:
+    check_data(merged["data"])
     count = shape_of(merged["data"]).train
     return None if count is None else max(1, round(count / merged.get("batch_size", 128)))
 

@@ -98,8 +98,13 @@ def _check_cut(grid: Grid, row: Row, tier: str) -> None:
         return  # how long it is, only the range test's result says
     spec = grid.resolve(whole, tier, 0)
     steps = grid.cut_at(row, tier, spec.steps, spec.recipe.steps_per_epoch)
+    if steps > spec.steps or steps == 0:
+        raise InputError(
+            f"{grid.name}, row {row.name}, tier {tier}: steps must be from 1 to the {spec.steps:,} "
+            f"updates of {row.cut}, which it is cut from, got {steps:,}; shorten it"
+        )
     evaluated = steps % spec.evaluate_every == 0 or steps in spec.recipe.stopping_points
-    if not (0 < steps <= spec.steps and (evaluated or steps == spec.steps)):
+    if not (evaluated or steps == spec.steps):
         raise InputError(
             f"{grid.name}, row {row.name}, tier {tier}: {row.cut} has {spec.steps:,} updates and "
             f"is not evaluated after {steps:,}; cut it at a multiple of evaluate_every "

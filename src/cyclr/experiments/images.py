@@ -45,6 +45,19 @@ class Data:
     fingerprint: str
 
 
+def check_data(settings: Mapping[str, Any]) -> None:
+    """Check what a grid says of its data, without loading it.
+
+    Raises:
+        InputError: A setting is unknown, or the name is.
+    """
+    if unknown := sorted(set(settings) - _KEYS):
+        raise InputError(f"data.{unknown[0]} is not a setting; the settings: {sorted(_KEYS)}")
+    if settings.get("name") not in (*_SETS, *_BUILT_IN):
+        known = "one of " + ", ".join(sorted([*_SETS, *_BUILT_IN]))
+        raise InputError(complaint("data.name", known, settings.get("name"), "pick one"))
+
+
 def load_data(settings: Mapping[str, Any], data_dir: str | os.PathLike[str] | None = None) -> Data:
     """Load the images of an experiment.
 
@@ -59,12 +72,8 @@ def load_data(settings: Mapping[str, Any], data_dir: str | os.PathLike[str] | No
         InputError: A setting is unknown.
         DataError: The data cannot be read, or holds fewer training images than asked for.
     """
-    if unknown := sorted(set(settings) - _KEYS):
-        raise InputError(f"data.{unknown[0]} is not a setting; the settings: {sorted(_KEYS)}")
-    name, size, count = settings.get("name"), settings.get("size"), settings.get("train")
-    if name not in (*_SETS, *_BUILT_IN):
-        known = "one of " + ", ".join(sorted([*_SETS, *_BUILT_IN]))
-        raise InputError(complaint("data.name", known, name, "pick one"))
+    check_data(settings)
+    name, size, count = settings["name"], settings.get("size"), settings.get("train")
     train, test = _load(name, size, settings, data_dir)
     if size is not None and size != train.images.shape[-1]:
         train, test = _resized(train, size), _resized(test, size)
