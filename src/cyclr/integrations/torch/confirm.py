@@ -93,13 +93,11 @@ def confirm(
     }  # fmt: skip
     own = train_step is None
     step = default_step(loss_fn, **options) if train_step is None else train_step
-    # A loss may have parameters or count, as a module or an object of its own.
-    scalers = [] if scaler is None else [scaler]
     trials = []
     with (
         each_warning_once(),
         Snapshot(
-            model, optimizer, *scalers, batches, called=(loss_fn,), folder=snapshot_dir
+            model, optimizer, batches, called=(loss_fn, scaler), folder=snapshot_dir
         ) as memory,
         torch.inference_mode(False),
         torch.enable_grad(),

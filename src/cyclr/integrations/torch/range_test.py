@@ -137,12 +137,11 @@ def range_test(
     step = default_step(loss_fn, **options) if train_step is None else train_step  # type: ignore[arg-type]
     # A train_step of the user's own knows in what form they were given.
     given: Any = (models[0], optimizers[0]) if own else (model, optimizer)
-    # A loss may have parameters or count, as a module or an object of its own.
-    scalers = [] if scaler is None else [scaler]
     with (
         each_warning_once(),
+        # A loss may have parameters or count, as a module or an object of its own.
         Snapshot(
-            *models, *optimizers, *scalers, batches, called=(loss_fn,), folder=snapshot_dir
+            *models, *optimizers, batches, called=(loss_fn, scaler), folder=snapshot_dir
         ) as memory,
         unheard(optimizers),
         torch.inference_mode(False),

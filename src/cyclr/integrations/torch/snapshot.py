@@ -67,8 +67,9 @@ class Snapshot:
             text beside it, say how to get the weights back.
         elsewhere: Modules that another snapshot remembers, to which parameters of optimizers may
             belong.
-        called: Functions, such as a loss. Remembered are those that are objects, and the objects
-            behind bound methods and partial functions, with the tensors they hold.
+        called: What is called, such as a loss or a scaler; None stands for nothing. Remembered are
+            objects, and those behind bound methods and partial functions, with the tensors they
+            hold.
 
     Raises:
         InputError: A module has parameters that have no shape yet, or the file cannot be written.
