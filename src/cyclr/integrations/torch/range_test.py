@@ -139,7 +139,6 @@ def range_test(
     given: Any = (models[0], optimizers[0]) if own else (model, optimizer)
     with (
         each_warning_once(),
-        # A loss may have parameters or count, as a module or an object of its own.
         Snapshot(
             *models, *optimizers, batches, called=(loss_fn, scaler), folder=snapshot_dir
         ) as memory,
