@@ -155,9 +155,9 @@ def trained_result(row: str, seed: int, accuracy: float) -> dict[str, Any]:
     }
 
 
-def grid_with(folder: Path, *results: dict[str, Any]) -> Grid:
+def grid_with(folder: Path, *results: dict[str, Any], text: str = GRID) -> Grid:
     """Write the grid below a folder, with finished runs beside it."""
-    grid = get_grid(write_grid(folder), "paper-table")
+    grid = get_grid(write_grid(folder, text), "paper-table")
     for result in results:
         write_finished(grid, result)
     return grid

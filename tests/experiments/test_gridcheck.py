@@ -20,6 +20,17 @@ from experiments.paper_runs import GRID, trained_result, write_finished, write_g
         ("seeds = [0, 1]", "seeds = [-1]", r"tier full: seeds must be a list .* got \[-1\]"),
         ('cut = "fixed"', 'cut = "fixed-4"', r"row fixed-4: cut must name a row that is run"),
         ('relation = "beats"', 'relation = "beats"\ntier = "ful"', "looks at the tier 'ful'"),
+        ('b = "fixed"', 'b = "sweep"\ntier = "cpu"', "row sweep is not part of tier cpu"),
+        (
+            'relation = "beats"',
+            'relation = "beats"\nnote = "It has {fixd} %."',
+            "no row 'fixd'; its rows: fixed",
+        ),
+        (
+            'relation = "beats"',
+            'relation = "beats"\nnote = "{a - b - c}"',
+            r"paper-table: the note of the claim .* a place in braces is a row, \{row\}, or",
+        ),
         (
             'cut = "fixed"\nsteps = 4',
             'cut = "fixed"\nsteps = 16',

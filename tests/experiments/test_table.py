@@ -62,13 +62,24 @@ def test_the_printed_numbers_are_those_of_the_full_scale(tmp_path: Path) -> None
 def test_notes_are_of_what_is_shown(tmp_path: Path) -> None:
     text = GRID.replace('relation = "beats"', 'relation = "beats"\nnote = """Of a\nclaim."""')
     grid = get_grid(write_grid(tmp_path, text), "paper-table")
-    assert notes(grid, "full", ["planned"], grid.claims) == [
+    evidence = Evidence({grid.name: grid})
+    assert notes(grid, "full", ["planned"], grid.claims, evidence) == [
         "For tests.",
         "Tier full. All of it.",
         "planned: From the sweep.",
         "the cycle beats the fixed rate: Of a claim.",
     ]
-    assert notes(grid, "cpu", ["fixed"], ()) == ["For tests."]
+    assert notes(grid, "cpu", ["fixed"], (), evidence) == ["For tests."]
+
+
+def test_figures_in_a_note_are_those_of_the_finished_runs(tmp_path: Path) -> None:
+    note = "Fixed gains {fixed - fixed-4}, to {fixed}; the cycle has {cycle}."
+    text = GRID.replace('relation = "beats"', f'relation = "beats"\nnote = "{note}"')
+    runs = [trained_result("fixed", 0, 0.5), trained_result("fixed", 1, 0.53)]
+    grid = grid_with(tmp_path, *runs, text=text)
+    said = "Fixed gains 2.00, to 51.50; the cycle has (not run yet)."
+    assert Evidence({grid.name: grid}).note(grid, grid.claims[0]) == said
+    assert f"- the cycle beats the fixed rate: {said}" in page({grid.name: grid})
 
 
 def test_a_claim_about_a_scaled_run_is_set_beside_what_is_printed_at_full_scale(

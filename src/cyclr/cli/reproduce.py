@@ -203,7 +203,7 @@ def _show(
         "tier": tier,
         "rows": entries,
         "claims": [{"claim": c.text, "verdict": evidence.verdict(grid, c)} for c in claims],
-        "notes": notes(grid, tier, only, claims),
+        "notes": notes(grid, tier, only, claims, evidence),
     }
     verdicts = [f"{entry['claim']}: {entry['verdict']}" for entry in data["claims"]]
     below = "\n\n".join(part for part in ("\n".join(verdicts), *data["notes"]) if part)

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cyclr.errors import InputError, complaint
+from cyclr.experiments.quoting import quoted_rows
 
 if TYPE_CHECKING:
+    from cyclr.experiments.claims import Claim
     from cyclr.experiments.grid import Grid, Row
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -75,7 +77,7 @@ def _check_references(grid: Grid) -> None:
                 "which is cut itself"
             )
     for claim in grid.claims:
-        own = [name for name in claim.rows if "/" not in name]
+        own = [name for name in _looked_at(grid, claim) if "/" not in name]
         for name in own:
             grid.row(name)
         if claim.tier not in grid.tiers and own:
@@ -83,6 +85,16 @@ def _check_references(grid: Grid) -> None:
             raise InputError(
                 f"{grid.name}: a claim looks at the tier {claim.tier!r}; the tiers: {known}"
             )
+        if own:
+            grid.rows_of(claim.tier, own)
+
+
+def _looked_at(grid: Grid, claim: Claim) -> list[str]:
+    """List the rows that a claim compares, and those that its note takes figures from."""
+    try:
+        return [*claim.rows, *quoted_rows(claim)]
+    except InputError as error:
+        raise InputError(f"{grid.name}: {error}") from error
 
 
 def _check_cut(grid: Grid, row: Row, tier: str) -> None:
@@ -120,7 +132,7 @@ def check_claims_across(grids: Mapping[str, Any]) -> None:
     """
     for grid in grids.values():
         for claim in grid.claims:
-            for home, _, name in (row.rpartition("/") for row in claim.rows):
+            for home, _, name in (row.rpartition("/") for row in _looked_at(grid, claim)):
                 if home and home not in grids:
                     raise InputError(
                         f"{grid.name}: a claim looks at {home!r}, and there is no such grid"

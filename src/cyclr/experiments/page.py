@@ -16,8 +16,8 @@ _INTRO = """\
 # The papers, reproduced
 
 Tables, verdicts and figures are computed from the finished runs in `papers/*/results`, each of
-which keeps its resolved settings, seed, versions, hardware, curve and speed; the notes between them
-were written by hand. They are made by
+which keeps its resolved settings, seed, versions, hardware, curve and speed; the words of the notes
+between them were written by hand, their figures of ours are filled in. They are made by
 
 ```bash
 cyclr reproduce clr-table1 --tier full --data-dir DIR     # run what is missing, print the table
@@ -129,7 +129,7 @@ def _section(grid: Grid, evidence: Evidence, pictures: Pictures) -> str:
         parts += [f"![{caption}]({file})\n" for file, caption in shown.items()]
     parts += waiting
     notes = [f"- `{row.name}`: {row.note}" for row in grid.rows if row.note]
-    notes += [f"- {claim.text}: {claim.note}" for claim in grid.claims if claim.note]
+    notes += [f"- {c.text}: {evidence.note(grid, c)}" for c in grid.claims if c.note]
     return "\n".join([*parts, *notes, ""])
 
 

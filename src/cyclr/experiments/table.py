@@ -12,6 +12,7 @@ from cyclr.errors import InputError
 from cyclr.experiments.claims import Claim, Values
 from cyclr.experiments.grid import Grid
 from cyclr.experiments.quantities import QUANTITIES, accuracy
+from cyclr.experiments.quoting import filled_note
 from cyclr.experiments.results import Result, differing_images, load_results
 from cyclr.experiments.smoke import SMOKE
 
@@ -80,7 +81,9 @@ def markdown(entries: Sequence[Mapping[str, Any]], tier: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def notes(grid: Grid, tier: str, shown: Collection[str], claims: Iterable[Claim]) -> list[str]:
+def notes(
+    grid: Grid, tier: str, shown: Collection[str], claims: Iterable[Claim], evidence: Evidence
+) -> list[str]:
     """Give what a reader of a tier's table must know, a paragraph each.
 
     Args:
@@ -88,11 +91,12 @@ def notes(grid: Grid, tier: str, shown: Collection[str], claims: Iterable[Claim]
         tier: The tier.
         shown: Names of the rows in the table.
         claims: The claims below it.
+        evidence: The finished runs, for the figures in the claims' notes.
     """
     of_tier = grid.tier(tier).get("note")
     found = [grid.note, of_tier and f"Tier {tier}. {of_tier}"]
     found += [f"{row.name}: {row.note}" for row in grid.rows if row.name in shown and row.note]
-    found += [f"{claim.text}: {claim.note}" for claim in claims if claim.note]
+    found += [f"{claim.text}: {evidence.note(grid, claim)}" for claim in claims if claim.note]
     return [" ".join(note.split()) for note in found if note]
 
 
@@ -144,12 +148,16 @@ class Evidence:
         """Say what the finished runs say to a claim of a grid, and how many of them diverged."""
         if self._images_differ(grid, claim):
             return f"cannot be said: {' and '.join(claim.rows)} were run on different images"
-        said = claim.verdict(self._reader(grid, claim))
+        said = claim.verdict(self._reader(grid, claim, claim.quantity))
         lost = {row: self.diverged(grid.name, claim.tier, row) for row in claim.rows}
         if said.startswith("cannot be said") or not any(lost.values()):
             return said
         told = [f"{count} of {row} diverged" for row, count in lost.items() if count]
         return f"{said}; {', '.join(told)}"
+
+    def note(self, grid: Grid, claim: Claim) -> str:
+        """Give a claim's note with the accuracies that it takes from finished runs."""
+        return filled_note(claim, self._reader(grid, claim, "accuracy"))
 
     def _images_differ(self, grid: Grid, claim: Claim) -> bool:
         """See whether the same data settings stood for different images in a claim's rows."""
@@ -159,5 +167,5 @@ class Evidence:
             runs += self.of(home or grid.name, claim.tier).get(name, [])
         return bool(differing_images(runs))
 
-    def _reader(self, grid: Grid, claim: Claim) -> Values:
-        return functools.partial(self.values, grid.name, claim.tier, claim.quantity)
+    def _reader(self, grid: Grid, claim: Claim, quantity: str) -> Values:
+        return functools.partial(self.values, grid.name, claim.tier, quantity)
