@@ -49,6 +49,8 @@ class RangeTest:
     - when the loss has fallen, has lost that fall again and stays there, as with clipped gradients:
       half of the fall for nearly a decade of rates, or, in a sweep of your own, nine tenths of it
       for a tenth of the steps (:func:`~cyclr.rangetest.divergence.turned`);
+    - without a sweep, at 10 or above, when the loss has lost a fifth of its fall again for half a
+      decade; it then counts as ``completed``;
     - when two losses in a row are not finite.
 
     Where it found its range by itself and the loss turned, there follows the way back: twelve more
