@@ -123,24 +123,25 @@ def test_a_range_includes_both_ends() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"winner": "a"}, r"grid: claims\.winner is not a key"),
-        ({"relation": "outdoes"}, r"grid: claims\.relation must be one of reaches, beats"),
-        ({"quantity": "beauty"}, r"grid: claims\.quantity must be one of accuracy"),
-        ({"b": [1, 2]}, r"grid: claims\.b must be a pair \[low, high\] with the relation within"),
-        ({"relation": "within"}, r"grid: claims\.b must be a pair"),
-        ({"relation": "within", "b": [1]}, r"grid: claims\.b must be two numbers, the lower"),
-        ({"relation": "within", "b": [6, 2]}, r"grid: claims\.b must be two numbers, the lower"),
-        ({"b": True}, r"grid: claims\.b must be the name of a row, or a number, got True"),
-        ({"margin": "0.3"}, r"grid: claims\.margin must be a number ≥ 0, got '0.3'"),
-        ({"margin": -1}, r"grid: claims\.margin must be a number ≥ 0, got -1"),
-        ({"text": 5}, r"grid: claims\.text must be a string, got 5"),
+        ({"winner": "a"}, r"claims\.winner is not a key"),
+        ({"relation": "outdoes"}, r"claims\.relation must be one of reaches, beats"),
+        ({"quantity": "beauty"}, r"claims\.quantity must be one of accuracy"),
+        ({"b": [1, 2]}, r"claims\.b must be a pair \[low, high\] with the relation within"),
+        ({"relation": "within"}, r"claims\.b must be a pair"),
+        ({"relation": "within", "b": [1]}, r"claims\.b must be two numbers, the lower"),
+        ({"relation": "within", "b": [6, 2]}, r"claims\.b must be two numbers, the lower"),
+        ({"b": True}, r"claims\.b must be the name of a row, or a number, got True"),
+        ({"margin": "0.3"}, r"claims\.margin must be a number ≥ 0, got '0.3'"),
+        ({"margin": -1}, r"claims\.margin must be a number ≥ 0, got -1"),
+        ({"text": 5}, r"claims\.text must be a string, got 5"),
     ],
 )
 def test_what_is_no_claim_is_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        Claim.from_dict({**TEXT, **changes}, where="grid")
+    claim = {**TEXT, **changes}
+    with pytest.raises(InputError, match=rf"^grid, claim {claim['text']!r}: {message}"):
+        Claim.from_dict(claim, where="grid")
 
 
 def test_a_claim_needs_two_sides() -> None:
-    with pytest.raises(InputError, match=r"grid: claims\.b is missing"):
+    with pytest.raises(InputError, match=r"claims\.b is missing"):
         Claim.from_dict({key: TEXT[key] for key in ("text", "a", "relation")}, where="grid")

@@ -35,7 +35,8 @@ def reproduce(
         typer.Option("--only", metavar="ROW", help="Run and print these rows only."),
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option(metavar="0,1,…", help="In place of the tier's own seeds.")
+        str | None,
+        typer.Option(metavar="0,1,…", help="Run these in place of the tier's own seeds."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time on this machine.")] = 1,
     ray: Annotated[
@@ -75,8 +76,9 @@ def reproduce(
 
     home = find_papers(papers)
     _check_places(page, out)
+    grids = all_grids(home)  # before hours are spent: claims look at other tables
     if name is None:
-        _without_table(all_grids(home), page, tier=tier, seeds=seeds, only=only, as_json=as_json)
+        _without_table(grids, page, tier=tier, seeds=seeds, only=only, as_json=as_json)
         return
     grid = get_grid(home, name)
     tier = tier or _usual_tier(grid)
@@ -86,9 +88,9 @@ def reproduce(
             options = Options(data_dir=data_dir, store=kept, results=results, threads=threads)
             wanted = jobs_of(grid, tier, rows, wanted_seeds)
             run_missing(wanted, options, workers=jobs, ray=ray, tell=say, watch=_watch)
-        _show(grid, all_grids(home), tier, [row.name for row in rows], results, out, as_json)
+        _show(grid, grids, tier, [row.name for row in rows], results, out, as_json)
     if page is not None:
-        _write_page(all_grids(home), page)
+        _write_page(grids, page)
 
 
 def _check_places(page: str | None, out: str | None) -> None:
@@ -175,7 +177,7 @@ def _write_page(grids: Any, path: str) -> None:
     from cyclr.jsonfile import write_text
     from cyclr.report.papers import picture_files, save_pictures
 
-    write_text(path, make_page(grids, pictures=picture_files(grids)))
+    write_text(path, make_page(grids, pictures=picture_files(grids), file=path))
     save_pictures(grids, Path(path).parent)
     say(f"page written to {path}")
 

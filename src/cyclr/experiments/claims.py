@@ -53,6 +53,7 @@ class Claim:
         Raises:
             InputError: A key is unknown or missing, or a word is not one of those it may be.
         """
+        where = f"{where}, claim {data.get('text')!r}"
         if unknown := sorted(set(data) - _KEYS):
             raise InputError(f"{where}: claims.{unknown[0]} is not a key; keys: {sorted(_KEYS)}")
         if missing := sorted({"text", "a", "b", "relation"} - set(data)):

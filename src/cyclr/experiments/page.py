@@ -12,7 +12,7 @@ from cyclr.experiments.grid import Grid
 from cyclr.experiments.table import Evidence, markdown, rows
 
 _INTRO = """\
-<!-- Made by `cyclr reproduce --page docs/papers.md` from the results in papers/; do not edit. -->
+<!-- Made by `cyclr reproduce --page FILE` from the results in papers/; do not edit. -->
 # The papers, reproduced
 
 Tables, verdicts and figures are computed from the finished runs in `papers/*/results`, each of
@@ -21,7 +21,7 @@ between them were written by hand, their figures of ours are filled in. They are
 
 ```bash
 cyclr reproduce clr-table1 --tier full --data-dir DIR     # run what is missing, print the table
-cyclr reproduce --page docs/papers.md                     # this page
+cyclr reproduce --page FILE                               # this page
 ```
 
 A run that is cut off goes on where it was, with the same number of threads to the bit. The tier
@@ -42,7 +42,11 @@ Pictures = Mapping[tuple[str, str], Mapping[str, str]]
 
 
 def page(
-    grids: Mapping[str, Grid], results: Path | None = None, pictures: Pictures | None = None
+    grids: Mapping[str, Grid],
+    results: Path | None = None,
+    pictures: Pictures | None = None,
+    *,
+    file: str = "docs/papers.md",
 ) -> str:
     """Write the page.
 
@@ -50,9 +54,10 @@ def page(
         grids: All grids, by name.
         results: In place of the folders ``results`` beside the grids.
         pictures: What to show below a tier's table.
+        file: What the page calls itself.
     """
     evidence = Evidence(grids, results)
-    parts = [_INTRO, *_about(grids), _overview(grids, evidence)]
+    parts = [_INTRO.replace("FILE", file), *_about(grids), _overview(grids, evidence)]
     parts += [_section(grid, evidence, pictures or {}) for grid in grids.values()]
     return "\n".join(parts)
 

@@ -153,8 +153,8 @@ class OwnCourse:
         """Say whether to go on; at the end of the plan, plan one step more if need be."""
         if len(losses) < self.steps:
             return True
-        # A rise by a fifth is reason not to go on, but no turn: on a way back from it, the rule would
-        # take a loss that never left its basin for one that has come back.
+        # A rise by a fifth is reason not to go on, but no turn: on a way back from it, the rule
+        # would take a loss that never left its basin for one that has come back.
         half = self._window // 2
         risen = divergence.turned(losses, share=0.2, window=half, width=self._window)
         if risen or self.steps >= self._most:
