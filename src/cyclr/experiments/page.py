@@ -20,8 +20,8 @@ which keeps its resolved settings, seed, versions, hardware, curve and speed; th
 between them were written by hand, their figures of ours are filled in. They are made by
 
 ```bash
-cyclr reproduce clr-table1 --tier full --data-dir DIR     # run what is missing, print the table
-cyclr reproduce --page FILE                               # this page
+cyclr reproduce clr-table1 --tier full --data-dir DIR  # run what is missing, print the table
+cyclr reproduce --page FILE  # this page
 ```
 
 A run that is cut off goes on where it was, with the same number of threads to the bit. The tier
