@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 
 from cyclr.errors import DataError, InputError, SpecError, complaint
+from cyclr.integrations.nonfinite import is_about_values, story
 from cyclr.rangetest import RangeTest
 from cyclr.recipe import Recipe
 from cyclr.schedules.spec import Schedule
@@ -63,10 +64,37 @@ def make_test(
         raise DataError(complaint("batches", "re-iterable", batches, "pass a data loader or list"))
     if sweep is not None and steps is not None:
         raise InputError("steps is the length of the default sweep; set it in your sweep instead")
-    if isinstance(sweep, RangeTest):
-        return new_test(sweep)
     length = _length(batches)
+    if isinstance(sweep, RangeTest):
+        test = new_test(sweep)
+        test.fill_in(optimizer=optimizer or {}, steps_per_epoch=length)
+        return test
     return RangeTest(sweep, steps=steps, optimizer=optimizer, steps_per_epoch=length)
+
+
+def drive(
+    test: RangeTest,
+    update: Callable[[float], Mapping[str, Any]],
+    on_step: Callable[[RangeTest], None] | None,
+) -> None:
+    """Go through a test once; an update that NaN or infinity prevents ends it, and raises nothing.
+
+    Args:
+        test: The test.
+        update: Makes an update at a rate and gives its numbers, ``"loss"`` among them.
+        on_step: Called after every update.
+    """
+    for lr in test:
+        try:
+            numbers = update(lr)
+        except Exception as error:
+            if test.step == 0 or not is_about_values(error):
+                raise
+            test.fail(story(test.step, error))
+        else:
+            test.tell(**numbers)
+        if on_step is not None:
+            on_step(test)
 
 
 def new_test(test: RangeTest) -> RangeTest:

@@ -10,8 +10,9 @@ import numpy as np
 
 from cyclr.errors import InputError, SpecError, complaint
 from cyclr.extras import require
-from cyclr.integrations.driver import as_recipe, endless, host_random, make_test
+from cyclr.integrations.driver import as_recipe, drive, endless, host_random, make_test
 from cyclr.rangetest import RangeRecord, RangeTest
+from cyclr.rangetest.sweep import as_number
 from cyclr.recipe import Recipe
 from cyclr.schedules.spec import Schedule
 
@@ -75,7 +76,7 @@ def follow(
 
     Built with ``optax.inject_hyperparams``: after update ``k``, the state's ``hyperparams`` holds
     the values that update used, which are ``recipe.values(k)`` under optax's names. In a chain,
-    ``optax.tree_utils.tree_get(state, "learning_rate")`` finds them. The counts are in the state,
+    ``optax.tree_utils.tree_get(state, "hyperparams")`` finds them. The counts are in the state,
     so a restored state goes on where it was saved.
 
     >>> import cyclr
@@ -135,6 +136,10 @@ def range_test(
 ) -> RangeRecord:
     """Run a learning rate range test with a train step that is a pure function.
 
+    A step that raises because of NaN or infinity, as under ``jax_debug_nans``, ends the test with a
+    note in its record; a range found by itself that began too high begins again lower, as often as
+    steps are left.
+
     Nothing has to be restored: the states the test goes through are dropped at its end, and the
     one passed in stays usable, also when the step donates its buffers (``donate_argnums``), because
     the test begins with a copy. Python's, NumPy's and (if loaded) torch's random generators are put
@@ -173,19 +178,30 @@ def range_test(
     Reference: arXiv 1506.01186, section 3.3.
     """
     test = make_test(sweep, steps, optimizer=optimizer, batches=batches)
-    with host_random(batches):
-        stream = endless(batches)
-        state = jax.tree.map(_copy, state)
-        for lr in test:
-            result: Any = step(state, next(stream), lr)
-            if not isinstance(result, tuple) or len(result) != 2:
-                constraint, remedy = "a pair (state, loss)", "return both, in this order"
-                raise InputError(complaint("what step gives", constraint, type(result), remedy))
-            state, loss = result
-            test.tell(loss=loss)
-            if on_step is not None:
-                on_step(test)
-    return test.record
+    while True:
+        with host_random(batches):
+            drive(test, _updates(step, state, batches), on_step)
+        if not test.restart_lower():
+            return test.record
+
+
+def _updates(
+    step: Callable[[State, Any, float], tuple[State, Any]], state: State, batches: Iterable[Any]
+) -> Callable[[float], Mapping[str, Any]]:
+    """Make the function that takes a copy of the state through the batches, an update a call."""
+    stream = endless(batches)
+    state = jax.tree.map(_copy, state)
+
+    def update(lr: float) -> Mapping[str, Any]:
+        nonlocal state
+        result: Any = step(state, next(stream), lr)
+        if not isinstance(result, tuple) or len(result) != 2:
+            constraint, remedy = "a pair (state, loss)", "return both, in this order"
+            raise InputError(complaint("what step gives", constraint, type(result), remedy))
+        state, loss = result
+        return {"loss": as_number("loss", loss)}
+
+    return update
 
 
 def _copy(leaf: Any) -> Any:

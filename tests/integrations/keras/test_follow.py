@@ -103,14 +103,14 @@ def outcome(model):
     return float(weights(model)[0][0, 0]), float(velocity[0, 0])
 
 
-def test_fit_over_several_epochs_uses_the_recipe_in_every_update() -> None:
+def test_fit_over_several_epochs_uses_the_recipe_in_every_update_and_stops_at_its_end() -> None:
     model = probe(sgd())
     inputs, targets = np.repeat(INPUTS, 7, 0), np.repeat(TARGETS, 7, 0)
     history = model.fit(
-        inputs, targets, batch_size=1, epochs=3, verbose=0, callbacks=[Scheduler(RECIPE)]
+        inputs, targets, batch_size=1, epochs=9, verbose=0, callbacks=[Scheduler(RECIPE)]
     )
-    assert outcome(model) == pytest.approx(simulated(RECIPE, 21), rel=1e-5)
-    last = [RECIPE.values(step) for step in (6, 13, 20)]
+    assert outcome(model) == pytest.approx(simulated(RECIPE, 20), rel=1e-5)
+    last = [RECIPE.values(step) for step in (6, 13, 19)]
     assert history.history["learning_rate"] == pytest.approx([v["lr"] for v in last])
     assert history.history["momentum"] == pytest.approx([v["momentum"] for v in last])
 

@@ -65,12 +65,22 @@ def test_training_afterwards_is_as_if_there_had_been_no_test() -> None:
     assert results[0] == results[1]
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_the_first_training_afterwards_is_as_if_there_had_been_no_test(shuffle) -> None:
+    results = []
+    for with_test in (False, True):
+        model = classifier()
+        if with_test:
+            range_test(model, *data(), batch_size=16, sweep=SWEEP)
+        history = model.fit(*data(), verbose=0, epochs=2, batch_size=16, shuffle=shuffle)
+        results.append((state(model), history.history))
+    assert results[0] == results[1]
+
+
 def test_a_model_that_was_never_trained_is_as_it_was() -> None:
     model, other = classifier(), classifier()
     range_test(model, *data(), batch_size=16, sweep=SWEEP)
-    own = len(other.variables) + len(other.optimizer.variables)
-    assert state(model)[:own] == state(other)[:own]
-    assert all(np.all(np.asarray(value) == 0) for value in state(model)[own:])  # metrics
+    assert state(model) == state(other)
 
 
 def test_the_record_says_what_was_run() -> None:
@@ -99,6 +109,47 @@ def test_the_sweep_s_rates_are_used_and_divergence_is_seen() -> None:
     record = range_test(model, *data(), batch_size=16, steps=60)
     assert record.outcome in (Outcome.DIVERGED, Outcome.NON_FINITE)
     assert record.lr[-1] > 0.01
+
+
+class Checked(keras.layers.Layer):
+    """Raises at NaN, as code that checks does."""
+
+    def call(self, inputs):
+        # Of a size at which the loss is still finite.
+        if not (np.abs(keras.ops.convert_to_numpy(inputs)) < 1e15).all():
+            raise ValueError("the activations are not finite")
+        return inputs
+
+
+def test_a_step_that_raises_at_nan_ends_the_test_with_a_note() -> None:
+    if BACKEND != "torch":
+        pytest.skip("only torch runs layers eagerly")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2), Checked()])
+    model.compile(keras.optimizers.SGD(0.1), loss="mse")
+    before = state(model)
+    wild = ExponentialSweep(start_lr=1e-2, end_lr=1e20, steps=40)
+    test = RangeTest(wild, stop_on_divergence=False)
+    record = range_test(model, data()[0], np.ones((64, 2)), sweep=test)
+    assert record.outcome is Outcome.NON_FINITE
+    assert "raised ValueError" in record.notes[0]
+    assert "the activations are not finite Arguments" in record.notes[0]  # without colours
+    assert state(model) == before
+
+
+def test_a_range_that_began_too_high_begins_again_lower() -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), loss=lambda y, out: 1e12 * (y - out) ** 2)
+    before = state(model)
+    record = range_test(model, data()[0], np.ones((64, 1)))
+    assert "began again from 1e-13" in record.notes[0]
+    assert record.read().max_lr < 1e-10
+    assert state(model) == before
+
+
+def test_a_test_to_watch_learns_what_it_is_run_with() -> None:
+    record = range_test(classifier(), *data(), batch_size=16, sweep=RangeTest(SWEEP))
+    assert (record.optimizer["name"], record.optimizer["momentum"]) == ("Adam", 0.9)
+    assert record.steps_per_epoch == 4
 
 
 @pytest.mark.parametrize("optimizer", ["schedule", "followed"])
@@ -190,6 +241,22 @@ class TestData:
     def test_an_iterator_is_refused(self) -> None:
         with pytest.raises(DataError, match="iterator"):
             range_test(classifier(), iter([data()]), sweep=SWEEP)
+
+    def test_arrays_without_targets_are_refused(self) -> None:
+        inputs, targets = data()
+        with pytest.raises(InputError, match="y is missing: x is an array"):
+            range_test(classifier(), inputs, sweep=SWEEP)
+        with pytest.raises(InputError, match="x is a tuple of 2 arrays and y is missing"):
+            range_test(classifier(), (inputs, targets), sweep=SWEEP)
+
+    def test_a_model_with_a_loss_of_its_own_needs_no_targets(self) -> None:
+        class Norm(keras.Sequential):
+            def compute_loss(self, x=None, y=None, y_pred=None, *_, **__):
+                return keras.ops.mean(y_pred**2)
+
+        model = Norm([keras.Input((4,)), keras.layers.Dense(2)])
+        model.compile(keras.optimizers.SGD(0.1))
+        assert len(range_test(model, data()[0], batch_size=16, sweep=SWEEP)) == 12
 
     def test_nothing_at_all_is_refused(self) -> None:
         with pytest.raises(DataError, match="not a single batch"):

@@ -95,6 +95,15 @@ def test_in_a_chain_it_conforms() -> None:
     check_integration(Chained())
 
 
+def test_the_values_are_found_in_a_chain() -> None:
+    recipe = recipes()["one-cycle"]
+    optimizer = optax.chain(optax.clip_by_global_norm(10.0), follow(optax.sgd, recipe))
+    _, state = optimizer.update(jnp.ones(3), optimizer.init(jnp.ones(3)), jnp.ones(3))
+    found = optax.tree_utils.tree_get(state, "hyperparams")
+    assert float(found["learning_rate"]) == pytest.approx(recipe.lr(0))
+    assert float(found["momentum"]) == pytest.approx(recipe.momentum(0))
+
+
 class TestSchedules:
     @given(schedule=schedules())
     @settings(max_examples=30, deadline=None)
@@ -288,6 +297,42 @@ class TestRangeTest:
     def test_a_step_of_another_form(self) -> None:
         with pytest.raises(InputError, match=r"\(state, loss\)"):
             range_test(lambda state, batch, lr: state, jnp.zeros(()), [0], sweep=SWEEP)
+
+    def test_a_step_that_raises_at_nan_ends_the_test_with_a_note(self) -> None:
+        def checked(state, batch, lr):
+            state = state - lr * 1e3 * state**3
+            return state, jnp.linalg.norm(state)
+
+        wild = ExponentialSweep(start_lr=1e-2, end_lr=1e3, steps=40)
+        test = RangeTest(wild, stop_on_divergence=False)
+        with jax.debug_nans(True):
+            record = range_test(jax.jit(checked), jnp.ones(3), [0], sweep=test)
+        assert record.outcome is Outcome.NON_FINITE
+        assert "raised FloatingPointError" in record.notes[0]
+
+    @pytest.mark.parametrize("error", [KeyError("nan"), RuntimeError("wrong shapes")])
+    def test_mistakes_in_a_step_come_through(self, error) -> None:
+        def broken(state, batch, lr):
+            if lr > SWEEP(0):
+                raise error
+            return state, 1.0
+
+        with pytest.raises(type(error)):
+            range_test(broken, jnp.zeros(()), [0], sweep=SWEEP)
+
+    def test_a_range_that_began_too_high_begins_again_lower(self) -> None:
+        def steep(state, batch, lr):
+            return state - lr * 1e11 * state, 0.5 * jnp.sum(state**2)
+
+        record = range_test(steep, jnp.ones(3), [0])
+        assert "began again from 1e-13" in record.notes[0]
+        assert 1e-12 < record.read().max_lr < 1e-10
+
+    def test_a_test_to_watch_learns_what_it_is_run_with(self) -> None:
+        test = RangeTest(SWEEP)
+        facts = {"name": "sgd", "momentum": 0.9}
+        record = range_test(self.step, jnp.zeros(()), [0, 1], sweep=test, optimizer=facts)
+        assert (record.optimizer, record.steps_per_epoch) == (facts, 2)
 
     def test_steps_with_a_sweep(self) -> None:
         with pytest.raises(InputError, match="default sweep"):

@@ -10,7 +10,8 @@ from cyclr.extras import require
 
 require("keras", caller="cyclr.integrations.keras", extra="keras")
 
-from cyclr.integrations.keras.follow import Scheduler, follow  # noqa: E402 -- after the check
+from cyclr.integrations.keras.callback import Scheduler  # noqa: E402 -- after the check
+from cyclr.integrations.keras.follow import follow  # noqa: E402
 from cyclr.integrations.keras.learning_rate import LearningRate  # noqa: E402
 from cyclr.integrations.keras.range_test import range_test  # noqa: E402
 

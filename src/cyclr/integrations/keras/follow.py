@@ -62,43 +62,9 @@ def follow(model: Any, plan: Schedule | Recipe) -> Recipe:
     return recipe
 
 
-class Scheduler(keras.callbacks.Callback):  # type: ignore[misc]
-    """Lets the model's optimizer follow a plan: ``model.fit(…, callbacks=[Scheduler(recipe)])``.
-
-    As :func:`follow`, when training begins. A later ``fit``, or one that resumes from a saved
-    model, goes on where the optimizer's ``iterations`` stands. Each epoch's logs, and so the
-    history, get the values that its last update used: ``learning_rate``, ``momentum``,
-    ``weight_decay``.
-
-    Attributes:
-        recipe: The recipe to follow.
-
-    Args:
-        plan: A schedule (of the rate), or a recipe.
-
-    Raises:
-        SpecError: The plan is not one.
-    """
-
-    def __init__(self, plan: Schedule | Recipe) -> None:
-        super().__init__()
-        self.recipe = as_recipe(plan)
-
-    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 -- Keras's signature
-        """Follow the recipe.
-
-        Raises:
-            InputError: As :func:`follow` does.
-            SpecError: As :func:`follow` does.
-        """
-        follow(self.model, self.recipe)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Note what the epoch's last update used."""
-        done = int(ops.convert_to_numpy(ops.convert_to_tensor(optimizer_of(self.model).iterations)))
-        if logs is not None and done > 0:
-            values = self.recipe.values(done - 1)
-            logs.update({"learning_rate": values.pop("lr"), **values})
+def updates_made(model: Any) -> int:
+    """Count the updates that a model's optimizer has made."""
+    return int(ops.convert_to_numpy(ops.convert_to_tensor(optimizer_of(model).iterations)))
 
 
 class Follower(keras.Variable):  # type: ignore[misc]

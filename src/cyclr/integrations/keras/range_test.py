@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from cyclr.errors import DataError, InputError, complaint
-from cyclr.integrations.driver import endless, make_test
+from cyclr.integrations.driver import drive, endless, make_test
 from cyclr.integrations.keras.follow import followers, optimizer_of
 from cyclr.integrations.keras.snapshot import restored
 from cyclr.rangetest import RangeRecord, RangeTest
@@ -33,9 +33,12 @@ def range_test(
     Afterwards, and after an exception or Ctrl-C as well, everything is as it was: weights and other
     state of layers (seed generators included), the optimizer's variables and settings, metrics, the
     compiled train function, and the random generators of Python, NumPy, Keras and, where loaded,
-    torch and TensorFlow. What stays is that the optimizer's state and the metrics are built, for
-    which Keras otherwise draws one more batch in the first ``fit``; and what a data set itself
-    changes by being gone through, such as the seeds inside TensorFlow's kernels.
+    torch and TensorFlow. What stays is that the optimizer's state is built, of zeros as the first
+    ``fit`` would have it; and what a data set itself changes by being gone through, such as the
+    seeds inside TensorFlow's kernels.
+
+    A step that raises because of NaN or infinity ends the test with a note in its record; a range
+    found by itself that began too high begins again lower, as often as steps are left.
 
     An optimizer that follows a plan is held at its current momentum and weight decay. The record
     has the loss of every batch, and the metrics the model is compiled with, measured on the batch
@@ -45,7 +48,7 @@ def range_test(
         model: A built model, compiled with an optimizer and a loss.
         x: Arrays as for ``model.fit``, together with y; or a re-iterable of batches ``(x, y)`` or
             ``(x, y, sample_weight)``: a ``PyDataset``, ``tf.data.Dataset``, data loader or list.
-        y: Targets, if x is arrays.
+        y: Targets, if x is arrays; None for a model compiled without a loss of targets.
         batch_size: Examples in a batch, ≥ 1, if x is arrays; they are then shuffled.
         sweep: Schedule of the rate, or a :class:`~cyclr.rangetest.sweep.RangeTest` to watch. By
             default an exponential sweep from 1e-7 to 10.
@@ -69,19 +72,54 @@ def range_test(
             "the optimizer accumulates gradients, so a batch is not an update; compile with "
             "gradient_accumulation_steps=None for the range test, and with larger batches"
         )
-    batches = x if y is None else _Arrays(x, y, batch_size)
+    batches = _batches(model, x, y, batch_size)
     test = make_test(sweep, steps, optimizer=_describe(optimizer), batches=batches)
-    with restored(model, batches), _settable_rate(model, optimizer) as rate:
-        stream = endless(batches)
-        for lr in test:
-            rate.assign(lr)
-            batch = keras.utils.unpack_x_y_sample_weight(next(stream))
-            model.reset_metrics()  # otherwise the loss would be a mean over the batches so far
-            logs = model.train_on_batch(*batch, return_dict=True)
-            test.tell(**{name: value for name, value in logs.items() if np.ndim(value) == 0})
-            if on_step is not None:
-                on_step(test)
-    return test.record
+    while True:
+        with restored(model, batches), _settable_rate(model, optimizer) as rate:
+            drive(test, _updates(model, rate, batches), on_step)
+        if not test.restart_lower():
+            return test.record
+
+
+def _updates(model: Any, rate: Any, batches: Any) -> Callable[[float], dict[str, float]]:
+    """Make the function that takes the model through the batches, an update a call."""
+    stream = endless(batches)
+
+    def update(lr: float) -> dict[str, float]:
+        rate.assign(lr)
+        batch = keras.utils.unpack_x_y_sample_weight(next(stream))
+        model.reset_metrics()  # otherwise the loss would be a mean over the batches so far
+        logs = model.train_on_batch(*batch, return_dict=True)
+        return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+
+    return update
+
+
+def _batches(model: Any, x: Any, y: Any, batch_size: int) -> Any:
+    """Cut arrays into batches; a re-iterable of batches is one already.
+
+    Raises:
+        InputError: They are arrays without targets, and the model's loss needs some.
+    """
+    if y is not None:
+        return _Arrays((x, y), batch_size)
+    if isinstance(x, tuple) and x and all(map(_is_array, x)):
+        raise InputError(
+            f"x is a tuple of {len(x)} arrays and y is missing; pass inputs and targets one after "
+            "the other: range_test(model, inputs, targets)"
+        )
+    if not _is_array(x):
+        return x
+    if model._compile_loss is not None:
+        raise InputError(
+            "y is missing: x is an array, and the model was compiled with a loss of targets; "
+            "pass range_test(model, inputs, targets)"
+        )
+    return _Arrays((x,), batch_size)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or bool(keras.ops.is_tensor(value))
 
 
 def _describe(optimizer: Any) -> dict[str, Any]:
@@ -124,9 +162,9 @@ def _settable_rate(model: Any, optimizer: Any) -> Iterator[Any]:
 class _Arrays:
     """Arrays, cut into whole batches in a new order on every pass; the order is always the same."""
 
-    def __init__(self, x: Any, y: Any, batch_size: int) -> None:
+    def __init__(self, arrays: tuple[Any, ...], batch_size: int) -> None:
         size = Constraint(kind="integer", ge=1).check("batch_size", batch_size)
-        self._arrays = keras.tree.map_structure(np.asarray, (x, y))
+        self._arrays = keras.tree.map_structure(np.asarray, arrays)
         lengths = {len(array) for array in keras.tree.flatten(self._arrays)}
         if len(lengths) != 1:
             raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,10 @@ def restored(model: Any, batches: Any) -> Iterator[None]:
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
     # Copies: JAX gives views of buffers, which a train step donates.
     saved = [(variable, np.array(ops.convert_to_numpy(variable.value))) for variable in variables]
+    # Parts that fit has yet to build, for which it draws a batch: it must do so afterwards as well.
+    unbuilt = [part for part in _compiled_parts(model) if not part.built]
+    attributes = [_attributes(part) for part in unbuilt]
+    function = model.train_function
     is_torch = keras.backend.backend() == "torch"
     with host_random(batches, *([model] if is_torch else [])), _keras_random():
         try:
@@ -34,6 +39,21 @@ def restored(model: Any, batches: Any) -> Iterator[None]:
             model.reset_metrics()  # for those that only came into being with the first batch
             for variable, value in saved:
                 variable.assign(value)
+            for part, before in zip(unbuilt, attributes, strict=True):
+                vars(part).clear()
+                vars(part).update(before)
+            model.train_function = function
+
+
+def _compiled_parts(model: Any) -> list[Any]:
+    """List what compile() makes and the first batch builds: the loss, and the metrics."""
+    parts = (model._compile_loss, model._compile_metrics)
+    return [part for part in parts if part is not None]
+
+
+def _attributes(part: Any) -> dict[str, Any]:
+    """Copy a part's attributes, its lists too: building appends to those."""
+    return {name: copy.copy(v) if isinstance(v, list) else v for name, v in vars(part).items()}
 
 
 @contextmanager

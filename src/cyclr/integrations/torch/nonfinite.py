@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-import numpy as np
 import torch
 
-# Errors of arithmetic itself: numpy's with errstate, math's, and decompositions of what blew up.
-_ARITHMETIC: tuple[type[Exception], ...] = (
-    FloatingPointError,
-    OverflowError,
-    np.linalg.LinAlgError,
-    torch.linalg.LinAlgError,  # type: ignore[attr-defined] # public, though not in its __all__
-)
-_WORDS = re.compile(
-    r"\b(nans?|infs?|infinity|non-?finite|not finite)\b"
-    r"|\binvalid (values|value encountered)\b"
-    r"|explode|diverge",
-    re.I,
-)
-# Of code, whatever the values are.
-_MISTAKES = (KeyError, AttributeError, NameError, TypeError, ImportError)
+from cyclr.integrations.nonfinite import is_about_values
+
 _HUGE = 1e9  # of a weight: products of a few such overflow float32
-# torch's own words for a scaler that saw no gradient, which is a mistake and no overflow.
-_NOT = re.compile(r"no inf checks were recorded", re.I)
 
 
 def blames_values(error: Exception, models: Iterable[torch.nn.Module]) -> bool:
@@ -39,12 +22,12 @@ def blames_values(error: Exception, models: Iterable[torch.nn.Module]) -> bool:
     divergence), and when trained parameters of the models or their gradients are no longer finite,
     or parameters above 1e9. A KeyError, TypeError and the like is a mistake in any case.
     """
-    if isinstance(error, _ARITHMETIC):
+    # torch's own type, public though not in its __all__.
+    if isinstance(error, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
         return True
-    if isinstance(error, _MISTAKES) or _NOT.search(str(error)):
-        return False
-    if _WORDS.search(str(error)):
-        return True
+    told = is_about_values(error)
+    if told is not None:
+        return told
     return any(
         not _sane(tensor, limit)
         for model in models

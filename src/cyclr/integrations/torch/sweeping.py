@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim.optimizer import Optimizer, _global_optimizer_post_hooks
 
 from cyclr.errors import DataError, InputError, complaint
+from cyclr.integrations.nonfinite import story
 from cyclr.integrations.torch.groups import set_value, wrapped
 from cyclr.integrations.torch.modes import evaluating, to_training
 from cyclr.integrations.torch.nonfinite import blames_values
@@ -138,7 +139,7 @@ class Sweeper:
         except Exception as error:
             if test.step == 0 or not blames_values(error, self.models):
                 raise
-            return math.nan, {}, _story(test.step, error)
+            return math.nan, {}, story(test.step, error)
         if not isinstance(told, Mapping):
             return as_number("loss", told), metrics, None
         if "loss" not in told:
@@ -171,14 +172,6 @@ class Sweeper:
 
 
 _OTHER = "In another process the step raised an exception about values that are not finite."
-
-
-def _story(step: int, error: Exception) -> str:
-    words = " ".join(str(error).split())
-    return (
-        f"Step {step} raised {type(error).__name__} ({words[:200]}), taken as a sign of values "
-        "that are not finite; the sweep ended there."
-    )
 
 
 @contextmanager
