@@ -13,6 +13,7 @@ ORDER = [
     "errors",
     "extras",
     "jsonfile",
+    "figures",
     "schedules",
     "rangetest",
     "recipe",

@@ -34,7 +34,7 @@ def _curve(train: list[float], held: list[float]) -> Any:
         ([1.0, 0.6, 0.4, 0.2], [1.0, 0.8, 0.7, 0.6], "no sign of overfitting yet"),
         ([1.0, 0.6, 0.5, 0.5], [1.0, 0.8, 0.7, 0.7], "levelled off"),
         # It rose again, but so did the training loss: the rate was too high for both.
-        ([1.0, 0.5, 0.6, 0.7], [1.0, 0.6, 0.7, 0.8], "levelled off"),
+        ([1.0, 0.5, 0.6, 0.7], [1.0, 0.6, 0.7, 0.8], "too high"),
         ([1.0], [1.0], ""),
     ],
 )

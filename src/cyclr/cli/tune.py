@@ -20,6 +20,7 @@ from cyclr.cli.options import (
     say,
 )
 from cyclr.errors import InputError
+from cyclr.figures import show
 from cyclr.recipe import POLICIES
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def result_words(result: TrialResult) -> str:
     """Word what came of a trial."""
     if not math.isfinite(result.val_loss):
         return result.outcome.sentence
-    return f"max_lr {result.max_lr:.3g}, val loss {result.val_loss:.4f}"
+    return f"max_lr {result.max_lr:.3g}, val loss {show(result.val_loss)}"
 
 
 def _report(tuning: Tuning, as_json: bool) -> None:

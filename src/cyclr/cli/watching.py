@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclr.cli.options import is_main, print_json, print_pairs, reading_pairs, say
 from cyclr.cli.plan import recipe_pairs
+from cyclr.figures import show
 from cyclr.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Watch:
         if "momentum" in line:
             shown.append(f"momentum {line['momentum']:.3f}")
         if "val_accuracy" in self._metrics:
-            shown.append(f"accuracy {self._metrics['val_accuracy']:.4f}")
+            shown.append(f"accuracy {show(self._metrics['val_accuracy'])}")
         # Not every stopping point ends a cycle: a one-cycle's tail has one as well.
         return ", ".join([f"to stopping point {part} of {len(self._points)}", *shown])
 
@@ -72,11 +73,11 @@ def report(run: Run, reading: Any, as_json: bool) -> None:
             "ended": run.outcome,
             **{f"decision {i}": _decision(d) for i, d in enumerate(run.decisions, start=1)},
             **skipped,
-            **{name: f"{value:.4f}" for name, value in run.metrics.items()},
+            **{name: show(value) for name, value in run.metrics.items()},
             **_snapshots(run),
             "recommended": _model(run, run.recommended),
             "best": "  ".join(
-                [_model(run, run.best), *(f"{k} {v:.4f}" for k, v in at_best.items())]
+                [_model(run, run.best), *(f"{k} {show(v)}" for k, v in at_best.items())]
             ),
             **({"fit": seen} if seen else {}),
             "folder": str(run.folder),
@@ -96,7 +97,7 @@ def _snapshots(run: Run) -> dict[str, str]:
     """Word what the cycle ends' models give together."""
     steps = run.snapshots.get("steps", ())
     return {
-        f"{name} of {len(steps)}": "  ".join(f"{k} {v:.4f}" for k, v in found.items())
+        f"{name} of {len(steps)}": "  ".join(f"{k} {show(v)}" for k, v in found.items())
         for name, found in run.snapshots.items()
         if name in ("ensemble", "averaged")
     }

@@ -24,8 +24,8 @@ _WORDS = re.compile(
 # Of code, whatever the values are.
 _MISTAKES = (KeyError, AttributeError, NameError, TypeError, ImportError, InputError)
 # torch's own words for a scaler that saw no gradient, which is a mistake and no overflow.
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # a terminal's, which Keras writes into its errors
 _NOT = re.compile(r"no inf checks were recorded", re.I)
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # a terminal's, which Keras writes into its errors
 
 
 def is_about_values(error: Exception) -> bool | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from cyclr.figures import show
 from cyclr.tuning.budget import Plan
 from cyclr.tuning.trial import Momentum, Outcome, TrialResult
 
@@ -47,8 +48,8 @@ def row(result: TrialResult, winner: TrialResult | None = None) -> tuple[str, ..
         f"{result.max_lr:.3g}" if result.bounds else "",
         f"{result.sweep_updates} + {result.updates}",
         f"{result.seconds:.1f}",
-        f"{result.val_loss:.4f}" if found else "",
-        f"{accuracy:.4f}" if accuracy is not None and found else "",
+        show(result.val_loss) if found else "",
+        show(accuracy) if accuracy is not None and found else "",
         _remark(result, winner),
     )
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from cyclr.figures import show
 from cyclr.tuning.choose import Choice, scaling
 from cyclr.tuning.request import Request
 from cyclr.tuning.table import show_decay, show_momentum
 from cyclr.tuning.trial import Momentum, TrialResult
 
 _CUT = 0.9  # of the training: a run shorter than that is a short one
+_RISE = 0.1  # of the lowest validation loss, that is no longer level
 _GAP = 0.1  # of the training loss: a validation loss within it is about as low
 
 
@@ -68,7 +70,7 @@ def against_own(own: TrialResult | None, winner: TrialResult, chance: float) -> 
         f"{momentum_words(winner.trial.momentum)}, batch size {winner.trial.batch_size} and max_lr "
         f"{winner.max_lr:.3g}"
     )
-    after = f"a validation loss of {winner.val_loss:.4f} after {length_words(winner)}"
+    after = f"a validation loss of {show(winner.val_loss)} after {length_words(winner)}"
     if own is not None and winner.trial.key == own.trial.key:
         return f"The task's own settings stay: {settings}, with {after}."
     if own is None:
@@ -78,8 +80,8 @@ def against_own(own: TrialResult | None, winner: TrialResult, chance: float) -> 
             f"{own.outcome.sentence}."
         )
     return (
-        f"Chosen: {settings}, with {after} against {own.val_loss:.4f} with the task's own settings "
-        f"at the rate read for them: {difference(own.val_loss, winner.val_loss, chance)}."
+        f"Chosen: {settings}, with {after} against {show(own.val_loss)} with the task's own "
+        f"settings at the rate read for them: {difference(own.val_loss, winner.val_loss, chance)}."
     )
 
 
@@ -186,7 +188,7 @@ def _value(stage: str, result: TrialResult) -> str:
 
 def _loss(result: TrialResult) -> str:
     if math.isfinite(result.val_loss):
-        return f"{result.val_loss:.4f}"
+        return show(result.val_loss)
     return f"({result.outcome.sentence})"
 
 
@@ -217,6 +219,7 @@ def fit_words(curve: Sequence[Mapping[str, float]], within: float, *, cut: bool 
     """Word the signs of under- or overfitting in a trial's losses.
 
     - The validation loss has risen from its lowest point while the training loss fell: overfitting.
+    - It has risen, and the training loss has not fallen: noise, or a rate that is too high.
     - The validation loss was still falling at the end, and is no more than a tenth above the
       training loss: underfitting.
 
@@ -235,11 +238,16 @@ def fit_words(curve: Sequence[Mapping[str, float]], within: float, *, cut: bool 
     train = [point["loss"] for point in curve]
     if last > lowest + within * abs(lowest) and train[-1] < train[at]:
         return (
-            f"The validation loss rose from {lowest:.4f} at update {curve[at]['step']:,.0f} to "
-            f"{last:.4f} while the training loss fell to {train[-1]:.4f}: a sign of overfitting; "
-            "more regularization, or a shorter training, may help."
+            f"The validation loss rose from {show(lowest)} at update {curve[at]['step']:,.0f} to "
+            f"{show(last)} while the training loss fell to {show(train[-1])}: a sign of "
+            "overfitting; more regularization, or a shorter training, may help."
         )
-    seen = f"validation {last:.4f}, training {train[-1]:.4f}"
+    seen = f"validation {show(last)}, training {show(train[-1])}"
+    if last > lowest + max(within, _RISE) * abs(lowest):
+        return (
+            f"The validation loss rose from {show(lowest)} at update {curve[at]['step']:,.0f}, and "
+            f"the training loss has not fallen since ({seen}): noise, or a rate that is too high."
+        )
     if last < previous - within * abs(previous):
         if last <= train[-1] + _GAP * abs(train[-1]):
             return (

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -135,6 +136,25 @@ def test_repeated_calls_after_one_update_count_once() -> None:
     for _ in range(4):  # Accelerate calls once per process
         scheduler.step()
     assert scheduler.last_epoch == 1
+
+
+def test_several_updates_before_a_call_count_as_so_many_with_one_warning() -> None:
+    optimizer = _sgd()
+    scheduler = Scheduler(optimizer, RECIPE)
+    for _ in range(3):
+        _update(optimizer)
+    with pytest.warns(
+        UserWarning, match=r"made 3 updates since scheduler\.step\(\) was last called"
+    ):
+        scheduler.step()
+    assert scheduler.last_epoch == 3
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(RATE(3))
+    _update(optimizer)
+    _update(optimizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scheduler.step()  # said once
+    assert (scheduler.last_epoch, optimizer.param_groups[0]["lr"]) == (5, pytest.approx(RATE(5)))
 
 
 def test_an_update_that_the_grad_scaler_skips_does_not_count() -> None:
@@ -459,7 +479,7 @@ def test_tensor_betas_and_rates_stay_the_same_objects(capturable) -> None:
     rate, beta1 = group["lr"], group["betas"][0]
     scheduler = Scheduler(optimizer, RECIPE)
     for _ in range(6):  # by hand: capturable optimizers only make updates on an accelerator
-        scheduler._updated[0] = True
+        scheduler._updates[0] = 1
         scheduler.step()
     assert group["lr"] is rate
     assert float(rate) == pytest.approx(RATE(6))

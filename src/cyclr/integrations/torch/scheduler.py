@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -30,8 +31,9 @@ class Scheduler(LRScheduler):
     Call :meth:`step` after ``optimizer.step()``, as with any torch scheduler. Update ``k`` of the
     optimizer, counted from 0, uses ``schedule(k)``.
 
-    The scheduler moves on only if the optimizer has made an update since the last call. An update
-    that a ``GradScaler`` skipped, the micro-batches of gradient accumulation, and Accelerate's
+    The scheduler moves on by the updates that the optimizer has made since the last call; by none
+    if there were none, and if there were several, by so many and with a warning. An update that a
+    ``GradScaler`` skipped, the micro-batches of gradient accumulation, and Accelerate's
     repeated calls in several processes therefore do not advance it.
 
     With one schedule for several parameter groups, the schedule is the rate of the group whose
@@ -82,7 +84,8 @@ class Scheduler(LRScheduler):
         self._plain_rows = 0
         self._plain: list[tuple[str, list[float]]] = []
         self._beta1: list[float] = []
-        self._updated = [False]
+        self._updates = [0]  # made since the last step()
+        self._warned = False
         wrapped = not hasattr(optimizer.step, "__func__")
         super().__init__(optimizer)
         if not wrapped and not hasattr(optimizer.step, "__func__"):
@@ -94,16 +97,16 @@ class Scheduler(LRScheduler):
 
     def _listen(self) -> None:
         """Have the optimizer tell of its updates, without keeping this scheduler alive."""
-        updated = self._updated
+        updates = self._updates
 
         def note(_optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-            updated[0] = True
+            updates[0] += 1
 
         def note_unless_skipped(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
             # A GradScaler calls these even for an update to be skipped, and says so in a tensor.
             found_inf = getattr(optimizer, "found_inf", None)
             if found_inf is None or not bool(found_inf):
-                updated[0] = True
+                updates[0] += 1
 
         scales = getattr(self.optimizer, "_step_supports_amp_scaling", False)  # fused ones do
         self.optimizer.register_step_post_hook(note_unless_skipped if scales else note)
@@ -139,7 +142,9 @@ class Scheduler(LRScheduler):
         self.step(epoch)
 
     def step(self, epoch: int | None = None) -> None:
-        """Set the values for the next update, if the last one has happened.
+        """Set the values for the next update, if any has happened since the last call.
+
+        More than one since then count as so many, with a warning: they all had the same values.
 
         Args:
             epoch: Go to this step instead, whatever has happened; an int, counted from 0.
@@ -150,11 +155,14 @@ class Scheduler(LRScheduler):
         if epoch is not None:
             self._go(_COUNT.check("epoch", epoch))
             return
-        updated = self._updated
-        if not updated[0]:
-            return
-        updated[0] = False
-        self._row = row = self._row + 1
+        updates = self._updates
+        made = updates[0]
+        if made != 1:
+            if made == 0:
+                return
+            self._warn_of(made)
+        updates[0] = 0
+        self._row = row = self._row + made
         groups = self.optimizer.param_groups
         if row >= self._plain_rows or len(groups) != 1:
             self._apply()
@@ -169,8 +177,17 @@ class Scheduler(LRScheduler):
     def _go(self, position: int) -> None:
         """Set the values of any step, as if no update had been made since."""
         self._row = position - self._start
-        self._updated[0] = False
+        self._updates[0] = 0
         self._apply()
+
+    def _warn_of(self, made: int) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"the optimizer has made {made} updates since scheduler.step() was last called, "
+                "all at the same values; call it after every update, not once an epoch",
+                stacklevel=3,
+            )
 
     def get_lr(self) -> list[float | torch.Tensor]:
         """Give the rates for the next update, one per parameter group."""
