@@ -81,6 +81,8 @@ def test_writing_into_a_folder_that_does_not_exist_names_path_and_reason(tmp_pat
         (b"hello", "it is not JSON (Expecting value: line 1 column 1 (char 0))"),
         (b"", "it is not JSON"),
         (b'{"a": 1', "it is not JSON"),
+        (b'{"a": {"b": 1, "b": 2}}', "it is not JSON (the key 'b' is given twice)"),
+        (b"[" * 100_000, "it is not JSON (it is nested too deeply)"),
         (b"\xff\xfe\x00", "it is not a text file"),
     ],
 )

@@ -164,7 +164,25 @@ def test_all_four_schedules_are_kept_and_asked(tmp_path) -> None:
     ("change", "message"),
     [
         (lambda d: d.pop("cyclr_recipe"), '"cyclr_recipe": 1'),
+        (
+            lambda d: d.update(cyclr_recipe=7),
+            "cyclr_recipe must be 1, the one version of the format",
+        ),
         (lambda d: d.pop("lr"), "recipe.lr is missing"),
+        (
+            lambda d: d.update(momentum={"kind": "constant", "value": 1.5}),
+            "Recipe.momentum at step 0 must be in [0, 1), got 1.5",
+        ),
+        (
+            lambda d: d.update(
+                momentum={"kind": "linear_sweep", "start_lr": 0.9, "end_lr": 1.1, "steps": 1000}
+            ),
+            "Recipe.momentum at step 500 must be in [0, 1), got 1.0001",
+        ),
+        (
+            lambda d: d.update(batch_size={"kind": "constant", "value": 0.0}),
+            "Recipe.batch_size at step 0 must be at least 1 when rounded, got 0.0",
+        ),
         (lambda d: d.update(colour=1), "recipe.colour is not a field"),
         (lambda d: d.update(total_steps=0), "Recipe.total_steps must be an int ≥ 1, got 0"),
         (lambda d: d["lr"].update(kind="odd"), "recipe.lr.kind must be one of"),

@@ -65,11 +65,33 @@ def read(path: str | os.PathLike[str], *, what: str) -> Any:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not {what}: it is not a text file; check the path") from error
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return parse(text)
+    except ValueError as error:
         raise InputError(
             f"{path} is not {what}: it is not JSON ({error}); check the path"
         ) from error
+
+
+def parse(text: str) -> Any:
+    """Read JSON from a string.
+
+    Raises:
+        ValueError: It is not JSON, gives a key twice, or is nested beyond all reason.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object, of which no part is silently dropped."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} is given twice")
+    return found
 
 
 def plain(data: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,6 +27,12 @@ from cyclr.schedules.fields import Constraint
 _FORMAT = 1
 _SCHEDULES = ("lr", "momentum", "weight_decay", "batch_size")
 _MOMENTUM = (0.85, 0.95)  # arXiv 1803.09820, section 4.3
+_LOOKS = 64  # steps at which a schedule's values are looked at
+_BOUNDS: dict[str, tuple[Callable[[float], bool], str]] = {
+    "momentum": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "weight_decay": (lambda value: value >= 0, "≥ 0"),
+    "batch_size": (lambda value: value >= 0.5, "at least 1 when rounded"),
+}
 _LEAST_MOMENTUM = 0.8  # below this the sweep says little about momenta of .85 to .95
 
 
@@ -76,6 +82,20 @@ class Recipe:
             value = constraint.check(f"Recipe.{name}", getattr(self, name))
             object.__setattr__(self, name, value)
         object.__setattr__(self, "notes", tuple(self.notes))
+        self._check_values()
+
+    def _check_values(self) -> None:
+        """Refuse schedules that leave what their hyper-parameter can be, seen at some steps."""
+        last = self.total_steps - 1
+        looked_at = {round(last * i / _LOOKS) for i in range(_LOOKS + 1)}
+        for name, (fits, words) in _BOUNDS.items():
+            schedule = getattr(self, name)
+            if schedule is None:
+                continue
+            for step in sorted(looked_at):
+                if not fits(schedule(step)):
+                    where = f"Recipe.{name} at step {step:,}"
+                    raise SpecError(complaint(where, words, schedule(step), "mend the schedule"))
 
     @property
     def schedules(self) -> dict[str, Schedule]:
@@ -120,7 +140,12 @@ class Recipe:
         Raises:
             SpecError: The data is not a recipe; the message names the field.
         """
-        if not isinstance(data, dict) or data.get("cyclr_recipe") != _FORMAT:
+        if isinstance(data, dict) and data.get("cyclr_recipe", _FORMAT) != _FORMAT:
+            raise SpecError(
+                f"cyclr_recipe must be {_FORMAT}, the one version of the format that there is, got "
+                f"{data['cyclr_recipe']!r}; a later version of cyclr may read it"
+            )
+        if not isinstance(data, dict) or "cyclr_recipe" not in data:
             raise SpecError(
                 f'it must be an object with "cyclr_recipe": {_FORMAT}; '
                 "write one with `cyclr plan RECORD --out recipe.json` or recipe.save(path)"

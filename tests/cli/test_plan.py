@@ -88,6 +88,12 @@ def test_a_budget_in_steps(run: Command) -> None:
     assert json.loads(out)["total_steps"] == 123
 
 
+def test_an_endless_budget_is_worded_as_quickly(run: Command) -> None:
+    code, out, err = run("plan", "record.json", "--total-steps", str(10**15))
+    assert (code, err) == (0, "")
+    assert "1,000,000,000,000,000" in out
+
+
 def test_another_rule_gives_other_bounds(run: Command) -> None:
     code, out, _ = run("plan", "record.json", "--epochs", "30", "--rule", "decade", "--json")
     assert code == 0

@@ -174,6 +174,15 @@ def test_a_recipe_on_the_command_line_is_shown(run: Command) -> None:
     assert len(json.loads(out)["momentum"]) == 60
 
 
+def test_what_is_wrong_in_a_file_is_said_with_its_name(run: Command, tmp_path: Path) -> None:
+    data = {**RECIPE.to_dict(), "lr": {**CYCLE.to_dict(), "max_lr": -1}}
+    (tmp_path / "spec.json").write_text(json.dumps(data))
+    code, _, err = run("show", "spec.json")
+    assert (code, err.startswith("cyclr: spec.json: OneCycle.max_lr must be")) == (2, True)
+    code, _, err = run("show", '{"kind": "constant", "kind": "triangular"}')
+    assert (code, "the key 'kind' is given twice" in err) == (2, True)
+
+
 def test_steps_cut_a_schedule_that_has_an_end(run: Command, tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text(CYCLE.to_json())
     code, out, _ = run("show", "spec.json", "--steps", "5", "--json")

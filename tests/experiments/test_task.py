@@ -24,7 +24,23 @@ def test_the_defaults() -> None:
 def test_counts_must_be_whole_and_positive(name: str, value: Any) -> None:
     with pytest.raises(TaskError) as caught:
         _task(**{name: value})
-    assert str(caught.value).startswith(f"Task.{name} must be an int ≥ 1, got {value!r}; ")
+    assert str(caught.value) == (
+        f"Task.{name} must be an int ≥ 1, got {value!r}; pass a whole number"
+    )
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "a\\b", 3])
+def test_a_name_must_do_for_a_folder(name: Any) -> None:
+    with pytest.raises(TaskError, match=r"Task\.name must be a name without slashes, got "):
+        _task(name=name)
+
+
+def test_a_loss_that_is_a_class_has_yet_to_be_made() -> None:
+    class Loss:
+        pass
+
+    with pytest.raises(TaskError, match=r"got the class Loss; make one of it: Loss\(\)"):
+        _task(loss_fn=Loss)
 
 
 @pytest.mark.parametrize("name", ["model", "loss_fn", "optimizer"])

@@ -25,6 +25,8 @@ from cyclr.recipe import POLICIES, Recipe
 from cyclr.recipe import plan as make_plan
 from cyclr.schedules import Schedule
 
+_SEEN = 1_000_000  # values at most that a recipe's words are made from
+
 
 def plan(
     record: Annotated[str, typer.Argument(metavar="RECORD", help="From cyclr find --out.")],
@@ -89,6 +91,7 @@ def recipe_pairs(recipe: Recipe) -> dict[str, str]:
 
 def _course(schedule: Schedule, total: int) -> str:
     """Word a schedule's course: where it begins, how far it goes, where it ends."""
-    values = schedule(np.arange(total))
+    # Of recipes beyond a million steps some only: the ends, and even distances.
+    values = schedule(np.linspace(0, total - 1, min(total, _SEEN)).round().astype(np.int64))
     low, high = float(values.min()), float(values.max())
     return f"{values[0]:.4g} at first, from {low:.4g} to {high:.4g}, {values[-1]:.4g} at last"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ import typer
 from cyclr import jsonfile
 from cyclr.cli.looking import look
 from cyclr.cli.options import AsJson, Plot, check_choice, check_plot, print_json, say
-from cyclr.errors import InputError
+from cyclr.errors import InputError, SpecError
 from cyclr.rangetest.rules import RULES
 from cyclr.recipe import Recipe
 from cyclr.schedules import Schedule, Units, from_dict
@@ -105,8 +104,10 @@ def _named(found: list[Curves], specs: list[str]) -> dict[str, Curves]:
 def _load(spec: str, units: Units) -> tuple[Curves, int | None]:
     if spec.lstrip().startswith("{"):
         try:
-            return _curves(json.loads(spec), "schedule", units)
-        except json.JSONDecodeError as error:
+            return _curves(jsonfile.parse(spec), "schedule", units)
+        except SpecError:
+            raise
+        except ValueError as error:
             raise InputError(f"a schedule must be written as JSON: {error}") from error
     if not Path(spec).exists():
         raise InputError(
@@ -115,10 +116,16 @@ def _load(spec: str, units: Units) -> tuple[Curves, int | None]:
         )
     if spec.endswith(".toml"):
         try:
-            return _curves(tomllib.loads(Path(spec).read_text(encoding="utf-8")), spec, units)
+            data = tomllib.loads(Path(spec).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise InputError(f"{spec} is not a schedule: it is not TOML ({error})") from error
-    return _curves(jsonfile.read(spec, what="a schedule or recipe"), spec, units)
+    else:
+        data = jsonfile.read(spec, what="a schedule or recipe")
+    try:
+        return _curves(data, spec, units)
+    except SpecError as error:
+        named = "" if spec in str(error) else f"{spec}: "
+        raise SpecError(f"{named}{error}") from error
 
 
 def _curves(data: Any, where: str, units: Units) -> tuple[Curves, int | None]:

@@ -62,9 +62,21 @@ class Task:
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs"):
             try:
-                Constraint(kind="integer", ge=1).check(f"Task.{name}", getattr(self, name))
+                Constraint(kind="integer", ge=1, is_duration=False).check(
+                    f"Task.{name}", getattr(self, name)
+                )
             except ValueError as error:
                 raise TaskError(str(error)) from error
+        name, sound = self.name, isinstance(self.name, str) and self.name.strip()
+        if not sound or any(mark in name for mark in "/\\\0"):
+            constraint, remedy = "a name without slashes", "run folders' names begin with it"
+            raise TaskError(complaint("Task.name", constraint, name, remedy))
+        if isinstance(self.loss_fn, type):
+            kind = self.loss_fn.__name__
+            raise TaskError(
+                f"Task.loss_fn must be called as loss_fn(outputs, targets), got the class {kind}; "
+                f"make one of it: {kind}()"
+            )
         for name in ("model", "loss_fn", "optimizer"):
             if not callable(getattr(self, name)):
                 remedy = "pass a function that makes or computes it"

@@ -32,6 +32,8 @@ class Constraint:
     optional: bool = False
     item: Constraint | None = None
     """The constraint on each entry of a ``"tuple"``."""
+    is_duration: bool = True
+    """Whether an ``"integer"`` counts steps, which people may have meant in another unit."""
 
     @property
     def words(self) -> str:
@@ -102,7 +104,8 @@ class Constraint:
 
     def _remedy(self) -> str:
         if self.kind == "integer":
-            return "count in whole steps (optimizer updates)"
+            whole = "count in whole steps (optimizer updates)"
+            return whole if self.is_duration else "pass a whole number"
         if self.kind in ("choice", "flag"):
             return "pick one of them"
         if self.kind == "schedule":

@@ -218,7 +218,7 @@ def _momenta(values: Iterable[float | str] | None) -> tuple[float | str, ...]:
 def _sizes(values: Iterable[int] | None, facts: Facts) -> tuple[int, ...]:
     if values is None:
         return ()
-    item = Constraint(kind="integer", ge=1)
+    item = Constraint(kind="integer", ge=1, is_duration=False)
     found: tuple[int, ...] = Constraint(kind="tuple", item=item).check("batch_size", values)
     for i, size in enumerate(_several("batch_size", found)):
         if size > facts.examples:

@@ -142,8 +142,8 @@ def _check(
             "a tune is begun in one process and shares its trials out itself; run it without "
             "torchrun or accelerate launch, with jobs or ray"
         )
-    Constraint(kind="integer", ge=1).check("jobs", jobs)
-    Constraint(kind="integer", ge=1, optional=True).check("threads", threads)
+    Constraint(kind="integer", ge=1, is_duration=False).check("jobs", jobs)
+    Constraint(kind="integer", ge=1, is_duration=False, optional=True).check("threads", threads)
     if ray is not None and jobs > 1:
         raise InputError("trials run on the Ray cluster or in jobs here; pass either ray or jobs")
     if study is not None and storage is None:

@@ -40,7 +40,9 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
     def __init__(self, schedule: Schedule, accumulate: int = 1, name: str | None = None) -> None:
         super().__init__()
         self.schedule: Schedule = Constraint(kind="schedule").check("schedule", schedule)
-        self.accumulate: int = Constraint(kind="integer", ge=1).check("accumulate", accumulate)
+        self.accumulate: int = Constraint(kind="integer", ge=1, is_duration=False).check(
+            "accumulate", accumulate
+        )
         self.name = name
 
     def __call__(self, step: Any) -> Any:

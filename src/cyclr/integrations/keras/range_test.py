@@ -163,7 +163,7 @@ class _Arrays:
     """Arrays, cut into whole batches in a new order on every pass; the order is always the same."""
 
     def __init__(self, arrays: tuple[Any, ...], batch_size: int) -> None:
-        size = Constraint(kind="integer", ge=1).check("batch_size", batch_size)
+        size = Constraint(kind="integer", ge=1, is_duration=False).check("batch_size", batch_size)
         self._arrays = keras.tree.map_structure(np.asarray, arrays)
         lengths = {len(array) for array in keras.tree.flatten(self._arrays)}
         if len(lengths) != 1:

@@ -53,7 +53,7 @@ def check_step(
     Raises:
         InputError: They contradict each other, or one breaks its constraint.
     """
-    Constraint(kind="integer", ge=1).check("accumulate", accumulate)
+    Constraint(kind="integer", ge=1, is_duration=False).check("accumulate", accumulate)
     Constraint(kind="real", gt=0, optional=True).check("max_grad_norm", max_grad_norm)
     if train_step is None:
         for what, things in (("optimizers", optimizers), ("models", models)):

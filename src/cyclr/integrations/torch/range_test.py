@@ -35,7 +35,7 @@ Validate = Callable[[Any], Mapping[str, float]]
 Models = nn.Module | Sequence[nn.Module]
 Optimizers = Optimizer | Sequence[Optimizer]
 
-_COUNT = Constraint(kind="integer", ge=1)
+_COUNT = Constraint(kind="integer", ge=1, is_duration=False)
 
 
 def range_test(
