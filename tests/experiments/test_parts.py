@@ -1,5 +1,6 @@
 """A task's parts: all made from one seed, at the batch size asked for, or refused in words."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -51,6 +52,15 @@ def test_a_task_whose_functions_fail_is_named_with_their_words(part: str) -> Non
     assert str(caught.value) == (
         "task 'small digits' cannot be built: LookupError: the disk is on fire"
     )
+
+
+def test_a_task_that_gives_the_same_model_again_is_refused() -> None:
+    task = small_task()
+    model = task.model()
+    same = dataclasses.replace(task, model=lambda: model)
+    build(same)
+    with pytest.raises(TaskError, match=r"a model that it had given before.*make a new one"):
+        build(same)
 
 
 def test_a_task_without_data_is_a_data_error() -> None:

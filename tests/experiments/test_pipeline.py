@@ -134,7 +134,7 @@ def test_parts_of_another_batch_size_than_the_recipe_s_are_refused() -> None:
     assert train(build(small_task(), batch_size=32), recipe).steps == 12
 
 
-@pytest.mark.parametrize("value", [0.0, 31.5])
+@pytest.mark.parametrize("value", [0.5, 31.5])
 def test_a_batch_size_is_a_whole_number(value: float) -> None:
     with pytest.raises(SpecError, match=r"recipe\.batch_size\.value must be a whole number ≥ 1"):
         train(build(small_task()), RECIPE.replace(batch_size=Constant(value=value)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from cyclr.experiments.task import Task
 from cyclr.recipe import Recipe
 from cyclr.schedules import Constant, Units
 from cyclr.training import make_loader
+
+_MADE: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()  # by tasks, in this process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +112,12 @@ def build(task: Task, *, seed: int = 0, batch_size: int | None = None) -> Parts:
         model = task.model()
         if next(model.parameters(), None) is None:
             raise TaskError("the model has no parameters, so there is nothing to train")
+        if model in _MADE:
+            raise TaskError(
+                "Task.model gave a model that it had given before, perhaps trained since; make a "
+                "new one in every call"
+            )
+        _MADE.add(model)
         optimizer = task.optimizer(model.parameters())
     except Exception as error:
         what = str(error) if isinstance(error, TaskError) else f"{type(error).__name__}: {error}"
