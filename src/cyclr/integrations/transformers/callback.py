@@ -1,8 +1,10 @@
-"""A recipe in the Trainer: its values, its stopping points, and where it stands after resuming."""
+"""A recipe in the Trainer: its values, its stopping points, and what checkpoints hold of it."""
 
 from __future__ import annotations
 
+import json
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from torch.optim.lr_scheduler import LambdaLR
@@ -12,53 +14,79 @@ from cyclr.integrations.torch.scheduler import Scheduler
 from cyclr.integrations.transformers.package import inner, transformers
 from cyclr.recipe import Recipe
 
+callbacks: Any = transformers.trainer_callback
 
-class CycleCallback(transformers.TrainerCallback):  # type: ignore[misc] # known at run time only
+
+# What they are is known at run time only.
+class CycleCallback(callbacks.TrainerCallback, callbacks.ExportableState):  # type: ignore[misc]
     """Drives rate, momentum and weight decay in a Trainer, and stops it at the end of a cycle.
 
     The Trainer makes a scheduler of its own (linear, by default) and calls it after each update.
     The callback sets the recipe's values after that, and once more right before each update, so the
     recipe's are the ones used, and logged. Let the Trainer's ``max_steps`` or epochs reach beyond
-    the recipe; it stops after the recipe's last update. Checkpoints hold the position.
+    the recipe; it stops after the recipe's last update.
+
+    Every ``train()`` begins the recipe at its beginning, unless it resumes from a checkpoint.
+    Checkpoints hold the recipe and the position in it. With
+    ``restore_callback_states_from_checkpoint=True`` in the Trainer's arguments, the checkpoint's
+    recipe is taken instead of this one, as the Trainer does with the arguments of any callback.
 
     At the recipe's stopping points (ends of cycles) the model is evaluated and saved, if the
     Trainer does so at all.
 
     Args:
-        recipe: What to follow.
+        recipe: What to follow; or its data, as ``recipe.to_dict()`` gives it.
         evaluate: Whether to evaluate at stopping points; if None, unless ``eval_strategy`` is
             ``"no"``.
         save: Whether to save a checkpoint there; if None, unless ``save_strategy`` is ``"no"``.
+        allow_change: Let a checkpoint that was saved under another recipe go on under this one, at
+            the same update. Without it that is an error.
 
     Raises:
         SpecError: It is not a recipe, or (when training begins) does not go with the optimizer.
     """
 
     def __init__(
-        self, recipe: Recipe, *, evaluate: bool | None = None, save: bool | None = None
+        self,
+        recipe: Recipe | Mapping[str, Any],
+        *,
+        evaluate: bool | None = None,
+        save: bool | None = None,
+        allow_change: bool = False,
     ) -> None:
-        if not isinstance(recipe, Recipe):
+        # The Trainer restores callbacks from what JSON holds of their arguments.
+        given = Recipe.from_dict(dict(recipe)) if isinstance(recipe, Mapping) else recipe
+        if not isinstance(given, Recipe):
             raise SpecError(complaint("recipe", "a cyclr Recipe", recipe, "try cyclr.plan(…)"))
-        self.recipe = recipe
+        self.recipe = given
         self._evaluate = evaluate
         self._save = save
-        self._stops = frozenset(recipe.stopping_points)
+        self._allow_change = allow_change
+        self._stops = frozenset(given.stopping_points)
         self._scheduler: Scheduler | None = None
+        self._updates = 0
         self._evaluated_at = self._saved_at = -1
+
+    def state(self) -> dict[str, Any]:
+        """Give the recipe and the count of its updates made, for the Trainer's checkpoints."""
+        updates = self._updates if self._scheduler is None else self._scheduler.last_epoch
+        choices = {"evaluate": self._evaluate, "save": self._save}
+        return {
+            "args": {"recipe": self.recipe.to_dict(), **choices},
+            "attributes": {"_updates": updates},
+        }
 
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **kwargs: Any) -> None:
         """Take over the optimizer, at the first update or where a checkpoint left off.
 
         Raises:
-            StateError: The Trainer was given a cyclr Scheduler too, or has reached the end already.
+            StateError: The Trainer was given a cyclr Scheduler too, the
+                checkpoint is of another recipe and ``allow_change`` was not given, or the end has
+                been reached already.
         """
         optimizer, theirs = kwargs["optimizer"], kwargs["lr_scheduler"]
-        if isinstance(getattr(theirs, "scheduler", theirs), Scheduler):
-            raise StateError(
-                "the Trainer has a cyclr Scheduler, and CycleCallback would set the same rate; "
-                "pass one of them: optimizers=(optimizer, Scheduler(…)), or the callback"
-            )
-        position = _position(theirs, state)
+        _refuse_company(theirs)
+        position = self._position(theirs, state)
         end = self.recipe.total_steps
         if position >= end:
             raise StateError(
@@ -71,8 +99,11 @@ class CycleCallback(transformers.TrainerCallback):  # type: ignore[misc] # known
                 "the middle of a cycle; raise max_steps or num_train_epochs",
                 stacklevel=2,
             )
+        self._evaluated_at = self._saved_at = -1
         self._scheduler = Scheduler(inner(optimizer), self.recipe)
         self._scheduler.step(position)
+        # A Trainer that saves looks for an entry, which an older checkpoint does not bring.
+        state.stateful_callbacks[type(self).__name__] = self.state()
         self._impose(theirs)
 
     def on_pre_optimizer_step(self, *_: Any, **kwargs: Any) -> None:
@@ -101,7 +132,8 @@ class CycleCallback(transformers.TrainerCallback):  # type: ignore[misc] # known
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Let go of the optimizer."""
-        self._scheduler = None
+        if self._scheduler is not None:
+            self._updates, self._scheduler = self._scheduler.last_epoch, None
 
     def _impose(self, theirs: Any) -> None:
         """Set the values due, and have the Trainer log them."""
@@ -110,13 +142,46 @@ class CycleCallback(transformers.TrainerCallback):  # type: ignore[misc] # known
         if hasattr(theirs, "_last_lr"):
             theirs._last_lr = self._scheduler.get_last_lr()
 
+    def _position(self, theirs: Any, state: Any) -> int:
+        """Say how many of the recipe's updates have been made.
 
-def _position(theirs: Any, state: Any) -> int:
-    """Say how many updates have been made, after a checkpoint was loaded."""
-    # The Trainer's own count includes updates that a gradient scaler skipped; the count of its
-    # usual schedulers does not, and is saved with them.
-    counted = isinstance(theirs, LambdaLR) and theirs.last_epoch > 0
-    return int(theirs.last_epoch if counted else state.global_step)
+        Raises:
+            StateError: They were made under another recipe.
+        """
+        if state.global_step == 0:
+            return 0  # whatever a scheduler of the user's has counted in an earlier training
+        saved = state.stateful_callbacks.get(type(self).__name__)
+        if saved is not None:
+            self._compare(saved["args"]["recipe"])
+            return int(saved["attributes"]["_updates"])
+        # A checkpoint from before callbacks had a state. The Trainer's own count includes updates
+        # that a gradient scaler skipped; the count of its usual schedulers does not.
+        counted = isinstance(theirs, LambdaLR) and theirs.last_epoch > 0
+        return int(theirs.last_epoch if counted else state.global_step)
+
+    def _compare(self, saved: Mapping[str, Any]) -> None:
+        # Through JSON as the saved one went, where tuples become lists.
+        mine = json.loads(json.dumps(self.recipe.to_dict()))
+        then, now = _essence(saved), _essence(mine)
+        if then != now and not self._allow_change:
+            raise StateError(
+                f"the checkpoint was saved under another recipe: {then} instead of {now}; pass "
+                "CycleCallback that recipe, or allow_change=True to go on under the new one"
+            )
+
+
+def _refuse_company(theirs: Any) -> None:
+    """Refuse what would set the same rate."""
+    if isinstance(getattr(theirs, "scheduler", theirs), Scheduler):
+        raise StateError(
+            "the Trainer has a cyclr Scheduler, and CycleCallback would set the same rate; "
+            "pass one of them: optimizers=(optimizer, Scheduler(…)), or the callback"
+        )
+
+
+def _essence(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop from a recipe's data what does not change any value."""
+    return {key: value for key, value in data.items() if key not in ("notes", "steps_per_epoch")}
 
 
 def _wish(given: bool | None, strategy: Any) -> bool:
