@@ -141,3 +141,30 @@ class TestResuming:
         assert used["lr"] == due(RECIPE, 7)
         evaluated = [e["step"] for e in made.state.log_history if "eval_loss" in e]
         assert evaluated == [8, 16, 24]
+
+
+class TestTwoCallbacks:
+    def test_are_an_error(self, tmp_path) -> None:
+        made = trainer(tmp_path, CycleCallback(RECIPE), CycleCallback(OTHER))
+        with pytest.raises(StateError, match=r"two CycleCallbacks.*keep one: trainer\.remove_"):
+            made.train()
+
+    def test_are_so_when_resuming_and_for_subclasses(self, tmp_path) -> None:
+        class Own(CycleCallback):
+            pass
+
+        run(tmp_path, **SAVING)
+        made = trainer(tmp_path, CycleCallback(RECIPE), Own(RECIPE))
+        with pytest.raises(StateError, match="two CycleCallbacks"):
+            made.train(str(tmp_path / "checkpoint-7"))
+
+    def test_one_after_the_other_are_none(self, tmp_path) -> None:
+        made, used = run(tmp_path)
+        made.add_callback(CycleCallback(OTHER))
+        with pytest.raises(StateError, match="two CycleCallbacks"):
+            made.train()
+        used.on_train_end()
+        made.remove_callback(CycleCallback)  # the first, as the message says
+        used.values.clear()
+        made.train()
+        assert used["lr"] == due(OTHER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ from cyclr.integrations.transformers.package import inner, transformers
 from cyclr.recipe import Recipe
 
 callbacks: Any = transformers.trainer_callback
+
+# The trainings that have a callback, by their state, of which every train() makes a new one.
+_driven: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
 # What they are is known at run time only.
@@ -80,12 +84,12 @@ class CycleCallback(callbacks.TrainerCallback, callbacks.ExportableState):  # ty
         """Take over the optimizer, at the first update or where a checkpoint left off.
 
         Raises:
-            StateError: The Trainer was given a cyclr Scheduler too, the
+            StateError: The Trainer was given a cyclr Scheduler or another CycleCallback too, the
                 checkpoint is of another recipe and ``allow_change`` was not given, or the end has
                 been reached already.
         """
         optimizer, theirs = kwargs["optimizer"], kwargs["lr_scheduler"]
-        _refuse_company(theirs)
+        _refuse_company(theirs, state)
         position = self._position(theirs, state)
         end = self.recipe.total_steps
         if position >= end:
@@ -170,13 +174,19 @@ class CycleCallback(callbacks.TrainerCallback, callbacks.ExportableState):  # ty
             )
 
 
-def _refuse_company(theirs: Any) -> None:
+def _refuse_company(theirs: Any, state: Any) -> None:
     """Refuse what would set the same rate."""
     if isinstance(getattr(theirs, "scheduler", theirs), Scheduler):
         raise StateError(
             "the Trainer has a cyclr Scheduler, and CycleCallback would set the same rate; "
             "pass one of them: optimizers=(optimizer, Scheduler(…)), or the callback"
         )
+    if id(state) in _driven:
+        raise StateError(
+            "the Trainer has two CycleCallbacks, which would both set the same rate; keep one: "
+            "trainer.remove_callback(CycleCallback) takes out the one that was added first"
+        )
+    _driven[id(state)] = state
 
 
 def _essence(data: Mapping[str, Any]) -> dict[str, Any]:
