@@ -1,6 +1,7 @@
 """Where the callback begins, what it resumes, and beside what it refuses to."""
 
 import json
+from typing import ClassVar
 
 import pytest
 
@@ -10,7 +11,7 @@ import torch
 import transformers
 
 from cyclr import Triangular
-from cyclr.errors import StateError
+from cyclr.errors import InputError, StateError
 from cyclr.integrations.transformers import CycleCallback
 from integrations.transformers.nets import RECIPE, Used, trainer, weights
 
@@ -168,3 +169,51 @@ class TestTwoCallbacks:
         used.values.clear()
         made.train()
         assert used["lr"] == due(OTHER)
+
+
+class TestSavingTheBestOnly:
+    options: ClassVar = {
+        "save_strategy": "best",
+        "eval_strategy": "steps",
+        "eval_steps": 6,
+        "metric_for_best_model": "loss",
+        "greater_is_better": False,
+    }
+
+    def test_goes_on_with_evaluations_at_stopping_points(self, tmp_path) -> None:
+        made, _ = run(tmp_path, **self.options)
+        losses = {e["step"]: e["eval_loss"] for e in made.state.log_history if "eval_loss" in e}
+        assert sorted(losses) == [6, 8, 12, 16, 18, 24]
+        saved = {int(path.name.removeprefix("checkpoint-")) for path in tmp_path.iterdir()}
+        steps = sorted(losses)
+        assert saved == {
+            step
+            for i, step in enumerate(steps)
+            if all(losses[step] < losses[earlier] for earlier in steps[:i])
+        }
+
+    def test_leaves_it_to_the_trainer_without_evaluations(self, tmp_path) -> None:
+        """What is not evaluated is not known to be the best."""
+        made, _ = run(tmp_path, callback=CycleCallback(RECIPE, evaluate=False), **self.options)
+        saved = {int(path.name.removeprefix("checkpoint-")) for path in tmp_path.iterdir()}
+        assert saved <= {6, 12, 18, 24}
+        assert made.state.best_global_step in saved
+
+    def test_does_not_go_with_saving_at_every_stopping_point(self, tmp_path) -> None:
+        with pytest.raises(InputError, match=r'save=True does not go with save_strategy="best"'):
+            run(tmp_path, callback=CycleCallback(RECIPE, save=True), **self.options)
+
+    def test_is_had_together_with_it_as_the_error_says(self, tmp_path) -> None:
+        made, _ = run(
+            tmp_path,
+            callback=CycleCallback(RECIPE, save=True),
+            **{
+                **self.options,
+                "save_strategy": "steps",
+                "save_steps": 6,
+                "load_best_model_at_end": True,
+            },
+        )
+        saved = {int(path.name.removeprefix("checkpoint-")) for path in tmp_path.iterdir()}
+        assert saved == {6, 8, 12, 16, 18, 24}
+        assert made.state.best_global_step in saved

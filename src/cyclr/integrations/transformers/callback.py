@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.optim.lr_scheduler import LambdaLR
 
-from cyclr.errors import SpecError, StateError, complaint
+from cyclr.errors import InputError, SpecError, StateError, complaint
 from cyclr.integrations.torch.scheduler import Scheduler
 from cyclr.integrations.transformers.package import inner, transformers
 from cyclr.recipe import Recipe
@@ -42,7 +42,9 @@ class CycleCallback(callbacks.TrainerCallback, callbacks.ExportableState):  # ty
         recipe: What to follow; or its data, as ``recipe.to_dict()`` gives it.
         evaluate: Whether to evaluate at stopping points; if None, unless ``eval_strategy`` is
             ``"no"``.
-        save: Whether to save a checkpoint there; if None, unless ``save_strategy`` is ``"no"``.
+        save: Whether to save a checkpoint there; if None, unless ``save_strategy`` is ``"no"``, or
+            is ``"best"``, when the Trainer saves if the evaluation is the best so far. True does
+            not go with ``"best"``.
         allow_change: Let a checkpoint that was saved under another recipe go on under this one, at
             the same update. Without it that is an error.
 
@@ -80,16 +82,24 @@ class CycleCallback(callbacks.TrainerCallback, callbacks.ExportableState):  # ty
             "attributes": {"_updates": updates},
         }
 
-    def on_train_begin(self, _args: Any, state: Any, _control: Any, **kwargs: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, _control: Any, **kwargs: Any) -> None:
         """Take over the optimizer, at the first update or where a checkpoint left off.
 
         Raises:
+            InputError: ``save=True`` was given, and the Trainer saves the best only.
             StateError: The Trainer was given a cyclr Scheduler or another CycleCallback too, the
                 checkpoint is of another recipe and ``allow_change`` was not given, or the end has
                 been reached already.
         """
         optimizer, theirs = kwargs["optimizer"], kwargs["lr_scheduler"]
         _refuse_company(theirs, state)
+        if self._save and args.save_strategy == "best":
+            raise InputError(
+                'save=True does not go with save_strategy="best", under which the Trainer drops '
+                "what it was asked to save whenever an evaluation is not the best so far; leave "
+                'save out, or set save_strategy="steps" (with load_best_model_at_end=True the best '
+                "is kept as well)"
+            )
         position = self._position(theirs, state)
         end = self.recipe.total_steps
         if position >= end:
@@ -195,4 +205,4 @@ def _essence(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _wish(given: bool | None, strategy: Any) -> bool:
-    return strategy != "no" if given is None else given
+    return strategy not in ("no", "best") if given is None else given
