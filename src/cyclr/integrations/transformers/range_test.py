@@ -16,7 +16,7 @@ from cyclr.integrations import torch as driver
 from cyclr.integrations.torch.attributes import Attributes
 from cyclr.integrations.torch.range_test import Validate
 from cyclr.integrations.torch.snapshot import Snapshot
-from cyclr.integrations.transformers.package import inner
+from cyclr.integrations.transformers.package import inner, transformers
 from cyclr.rangetest import RangeRecord, RangeTest
 from cyclr.schedules.spec import Schedule
 
@@ -33,10 +33,11 @@ def range_test(
     """Run a learning rate range test in a Trainer, and leave no trace of it.
 
     Each update is the Trainer's: its batches (``get_train_dataloader``), ``compute_loss``,
-    precision, accumulation, clipping and optimizer. Call it before training, after, or from a
-    callback in the middle. Afterwards, and after an exception or Ctrl-C as well, everything is as
-    it was: weights, optimizer, Trainer, the data's position, the random generators. Nothing is
-    logged or saved.
+    precision, accumulation, NEFTune's noise, clipping and optimizer. Call it before training,
+    after, or from a callback in the middle. Afterwards, and after an exception or Ctrl-C as well,
+    everything is as it was: weights, optimizer, Trainer, the data's position, the random
+    generators. Nothing is logged or saved. A loss that becomes NaN, or an exception because of one,
+    ends the sweep and no more, and a sweep by default that began too high begins again lower.
 
     Args:
         trainer: Your Trainer, in one process on one device.
@@ -68,6 +69,7 @@ def range_test(
         loader = trainer.get_train_dataloader()
         if trainer.optimizer is None:
             trainer.create_optimizer()
+        _make_noise(trainer)
         model, optimizer = trainer.accelerator.prepare(trainer.model, trainer.optimizer)
         trainer.optimizer, bare = optimizer, inner(optimizer)
         with Snapshot(loader), Attributes(optimizer, bare, tensors=False):
@@ -98,6 +100,19 @@ def _train(trainer: Any, model: torch.nn.Module, update: tuple[list[Any], Any]) 
         trainer.accelerator.clip_grad_norm_(model.parameters(), limit)
     trainer.optimizer.step()
     return torch.stack(losses).sum()  # each is its share of the update's loss
+
+
+def _make_noise(trainer: Any) -> None:
+    """Have the embeddings give NEFTune's noise, if the Trainer would; _unseen takes it back."""
+    alpha = trainer.neftune_noise_alpha
+    if alpha is None or any(
+        hasattr(part, "neftune_noise_alpha") for part in trainer.model.modules()
+    ):
+        return  # the second in the middle of a training, which has seen to it
+    if hasattr(trainer, "_activate_neftune"):  # until Transformers 5
+        trainer._activate_neftune(trainer.model)
+    else:
+        transformers.integrations.activate_neftune(trainer.model, alpha, trainer.accelerator)
 
 
 class _Updates:
