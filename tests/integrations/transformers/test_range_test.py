@@ -29,6 +29,30 @@ class At(transformers.TrainerCallback):
             self.function()
 
 
+class Steep(nn.Module):
+    """Has a loss so steep that it explodes at rates of 1e-7."""
+
+    slope = 1e9
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 1))
+
+    def forward(self, input_ids, labels):
+        outputs = self.layers(input_ids / 9).squeeze(1)
+        return {"loss": self.slope * (outputs - labels).square().mean(), "logits": outputs}
+
+
+class Strict(transformers.Trainer):
+    """Raises an exception about values that are not finite."""
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        logits = model(**inputs).logits
+        torch.distributions.Categorical(logits=logits, validate_args=True)
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+
 class TestLeavesTrainingBitIdentical:
     """The same training with and without a range test somewhere in it."""
 
@@ -116,6 +140,14 @@ class TestLeavesTrainingBitIdentical:
         plain = self.train(tmp_path, bf16=True)
         self.agree(plain, self.train(tmp_path, bf16=True, before=tested, within=tested))
 
+    def test_with_noisy_embeddings(self, tmp_path) -> None:
+        def tested(made):
+            range_test(made, sweep=SWEEP)
+
+        options = {"neftune_noise_alpha": 5.0}
+        places = dict.fromkeys(("before", "between", "within"), tested)
+        self.agree(self.train(tmp_path, **options), self.train(tmp_path, **places, **options))
+
 
 class TestRestores:
     def test_the_trainer_and_the_model(self, tmp_path) -> None:
@@ -186,6 +218,45 @@ class TestRecord:
         # The data's order is drawn from the global generator, which both begin with alike.
         assert list(record.loss) == pytest.approx(logged, rel=1e-4)
 
+    @pytest.mark.parametrize("place", ["before", "within"])
+    def test_of_noisy_embeddings(self, place, tmp_path) -> None:
+        """NEFTune's noise is there in each update, once, and neither in validation nor after."""
+        made = trainer(tmp_path, model=bert(dropout=0.0), neftune_noise_alpha=5.0, max_steps=8)
+        embeddings = made.model.get_input_embeddings()
+        tokens = torch.stack([row["input_ids"] for row in reviews(8)])
+        seen = {True: [], False: []}
+
+        def look(part, args, output) -> None:
+            clean = nn.functional.embedding(args[0], part.weight)
+            seen[part.training].append(
+                (output - clean).abs().max().item() * clean[0].numel() ** 0.5
+            )
+
+        def run() -> None:
+            hook = embeddings.register_forward_hook(look)  # after a training's own
+            hooks = dict(embeddings._forward_hooks)
+            record = range_test(
+                made,
+                sweep=SWEEP,
+                validate=lambda model: {"nothing": 0 * model(input_ids=tokens).logits.sum().item()},
+                on_step=lambda test: embeddings._forward_hooks.move_to_end(hook.id),
+            )
+            assert record.metrics["nothing"].steps
+            assert dict(embeddings._forward_hooks) == hooks
+            hook.remove()
+
+        if place == "within":
+            made.add_callback(At(run))
+            made.train()
+        else:
+            run()
+        assert not embeddings._forward_hooks
+        assert not hasattr(embeddings, "neftune_noise_alpha")
+        assert len(seen[True]) == 10
+        assert max(seen[False]) < 1e-5
+        noisy = seen[True][1:]  # before the first step look() may come first
+        assert 4.5 < min(noisy) <= max(noisy) < 5.001
+
     def test_measures_while_it_runs(self, tmp_path) -> None:
         made, seen = trainer(tmp_path), []
         record = range_test(
@@ -222,6 +293,48 @@ class TestRecord:
         record = range_test(made, sweep=SWEEP)
         assert min(record.loss) > 100
         assert made.state.log_history == []
+
+    def test_of_rates_that_begin_too_high(self, tmp_path) -> None:
+        """The sweep begins again lower from the same weights, and training knows of neither."""
+
+        def train(test):
+            made = trainer(
+                tmp_path,
+                model=Steep(),
+                optimizers=lambda model: (torch.optim.SGD(model.parameters(), lr=1e-12), None),
+                max_grad_norm=0.0,
+                max_steps=4,
+                logging_nan_inf_filter=False,
+            )
+            record = range_test(made) if test else None
+            made.train()
+            return record, weights(made.model), torch.get_rng_state()
+
+        record, *tested = train(True)
+        assert record.lr[0] == pytest.approx(1e-13)
+        assert record.lr[-1] < 1e-7
+        assert "the sweep began again from 1e-13" in record.notes[0]
+        assert min(record.loss) < 0.7 * record.loss[0] < Steep.slope
+        _, *plain = train(False)
+        assert all(map(torch.equal, tested, plain))
+
+    @pytest.mark.parametrize("accumulate", [1, 3])
+    def test_of_a_step_that_raises_because_of_nan(self, accumulate, tmp_path) -> None:
+        wild = ExponentialSweep(start_lr=1e-3, end_lr=1e38, steps=3)
+
+        def train(test):
+            made = trainer(
+                tmp_path, kind=Strict, gradient_accumulation_steps=accumulate, max_steps=4
+            )
+            record = range_test(made, sweep=wild) if test else None
+            made.train()
+            return record, weights(made.model), torch.get_rng_state()
+
+        record, *tested = train(True)
+        assert record.outcome is Outcome.NON_FINITE
+        assert "Step 2 raised ValueError (Expected parameter logits" in record.notes[0]
+        _, *plain = train(False)
+        assert all(map(torch.equal, tested, plain))
 
 
 class TestErrors:
