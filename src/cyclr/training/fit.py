@@ -17,6 +17,7 @@ from torch.optim.optimizer import Optimizer
 from cyclr.errors import InputError, complaint
 from cyclr.recipe import Recipe
 from cyclr.training.assembly import Work, assemble, make_accelerator
+from cyclr.training.checks import check_monitor, check_work
 from cyclr.training.folder import RunFolder
 from cyclr.training.keeper import FolderKeeper, Step
 from cyclr.training.loop import Loop
@@ -93,14 +94,11 @@ def fit(
         InputError: An argument breaks its constraint; nothing has been trained.
         CheckpointError: There is no run to go on with, it was another task, recipe, seed or
             setting, or its checkpoints are damaged; nothing has been changed.
-        DataError: There is no batch.
+        DataError: There is no batch, or the data can be gone through only once.
         TrainingError: The loss became NaN or infinite, or a checkpoint could not be written.
         Interrupted: A signal came.
     """
     how = _settings(settings, accelerator)
-    _check(model, recipe, folder, resume=resume, extend=extend)
-    place = folder.path if isinstance(folder, RunFolder) else folder
-    check_trackers(trackers, place)
     work = Work(
         model=model,
         optimizer=optimizer,
@@ -110,6 +108,12 @@ def fit(
         validation=validation,
         metrics=metrics,
     )
+    check_work(work)
+    if not resume:  # a run may have been begun when that was not looked at
+        check_monitor(work, how)
+    _check_folder(folder, resume=resume, extend=extend)
+    place = folder.path if isinstance(folder, RunFolder) else folder
+    check_trackers(trackers, place)
     accelerator = make_accelerator(how) if accelerator is None else accelerator
     main = accelerator.is_main_process
     home = _home(folder, resume=resume) if main or resume else None
@@ -157,19 +161,7 @@ def _settings(given: Mapping[str, Any], accelerator: Accelerator | None) -> Sett
     return Settings(**{**given, **own})
 
 
-def _check(
-    model: nn.Module,
-    recipe: object,
-    folder: object,
-    *,
-    resume: bool,
-    extend: int | None,
-) -> None:
-    if not isinstance(recipe, Recipe):
-        remedy = "make one with cyclr.plan(reading, …) or Recipe(lr=schedule, total_steps=…)"
-        raise InputError(complaint("recipe", "a cyclr Recipe", recipe, remedy))
-    if next(model.parameters(), None) is None:
-        raise InputError("the model has no parameters, so there is nothing to train; pass another")
+def _check_folder(folder: object, *, resume: bool, extend: int | None) -> None:
     if resume and folder is None:
         raise InputError("resume goes on with a run in its folder; pass folder=… as well")
     if extend is not None and not resume:

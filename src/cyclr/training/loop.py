@@ -23,7 +23,7 @@ from cyclr.training.probes import Probes, Seen
 from cyclr.training.settings import Settings
 from cyclr.training.signals import StopRequest
 from cyclr.training.stream import Stream
-from cyclr.training.updates import Backward, Update
+from cyclr.training.updates import Backward, Update, check_loss
 
 _LOOK_EVERY = 20  # steps between reads of the loss: each read waits for the device
 _LOOK_SECONDS = 1.0  # … and seconds, so that slow steps are seen and signals heard soon
@@ -163,7 +163,11 @@ class Loop:
                     loss = self.loss_fn(self.model(inputs), targets)
                 if weight != 1.0:
                     loss = loss * weight
-                self.backward(loss)
+                try:
+                    self.backward(loss)
+                except (RuntimeError, TypeError, AttributeError):
+                    check_loss(loss)  # says what is wrong with it, if that was the cause
+                    raise
             part = loss.detach()
             total = part if total is None else total + part
         assert total is not None
@@ -265,7 +269,7 @@ class Loop:
         pending, self._pending = self._pending, []
         if not pending:
             return
-        stacked = torch.stack([loss for _, loss, _ in pending])
+        stacked = torch.stack([loss for _, loss, _ in pending]).flatten()  # of shape (1,), too
         losses = self.processes.mean(stacked).tolist()
         for (step, _, seen), loss in zip(pending, losses, strict=True):
             line = {"step": step, "loss": loss, **self._curves.at(step)}
