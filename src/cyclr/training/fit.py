@@ -86,8 +86,8 @@ def fit(
         on_stopping_point: Called with the count of updates and the metrics.
         on_evaluation: The same for every evaluation, between stopping points too.
         on_recipe: Called with the recipe at the start, and whenever a decision changes it.
-        on_remark: Called with a sentence about a decision, or about what a resumption found; by
-            default the latter is a warning.
+        on_remark: Called with a sentence about a decision, about what a resumption found, or about
+            a metric that is NaN, at first; by default the latter two are warnings.
         **settings: The fields of :class:`~cyclr.training.Settings`.
 
     Raises:
@@ -116,6 +116,7 @@ def fit(
     check_trackers(trackers, place)
     accelerator = make_accelerator(how) if accelerator is None else accelerator
     main = accelerator.is_main_process
+    warn = _warn if on_remark is None else on_remark
     home = _home(folder, resume=resume) if main or resume else None
     if home is not None and resume:
         done = take_up(home, work, how, extend, main=main)
@@ -130,11 +131,12 @@ def fit(
         on_stopping_point=on_stopping_point if main else None,
         on_evaluation=on_evaluation if main else None,
         on_recipe=on_recipe if main else None,
-        tell=_ignore if on_remark is None else on_remark,
+        tell=on_remark if main and on_remark is not None else _ignore,
+        warn=warn if main else _ignore,
     )
     loop = assemble(work, how, accelerator, keeper, StopRequest())
     with keeper, loop.stop, tracking(accelerator, trackers, place) as start:
-        begin(home, loop, keeper, work, _warn if on_remark is None else on_remark)
+        begin(home, loop, keeper, work, warn)
         keeper.track = start(loop.step)
         train(home, loop, keeper)
         run = _summary(loop, keeper, None if place is None else Path(place))
