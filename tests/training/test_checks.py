@@ -50,6 +50,11 @@ def _fit(changes: Callable[[nn.Module], dict[str, Any]], folder: Path | None = N
             InputError,
             "model must be a torch module, got SGD",
         ),
+        (
+            lambda net: {"optimizer": torch.optim.LBFGS(net.parameters())},
+            InputError,
+            "LBFGS evaluates the loss itself, several times an update, and fit does so once; train",
+        ),
         (lambda net: {"optimizer": None}, InputError, "optimizer must be a torch Optimizer"),
         (lambda net: {"batches": None}, DataError, "batches must be re-iterable, got None"),
         (lambda net: {"batches": iter(_batches())}, DataError, "batches is an iterator, which"),

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
+from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import DataError, InputError, complaint
 from cyclr.integrations.torch.checks import check_training
+from cyclr.integrations.torch.groups import wrapped
+from cyclr.integrations.torch.steps import needs_closure
 from cyclr.recipe import Recipe
 from cyclr.training.assembly import Work
 from cyclr.training.settings import Settings
@@ -22,15 +25,29 @@ def check_work(work: Work) -> None:
             optimizer is another model's.
         DataError: The data is none, or can be gone through only once.
     """
-    if not isinstance(work.recipe, Recipe):
-        remedy = "make one with cyclr.plan(reading, …) or Recipe(lr=schedule, total_steps=…)"
-        raise InputError(complaint("recipe", "a cyclr Recipe", work.recipe, remedy))
+    _check_recipe(work.recipe)
     check_training([work.model], [work.optimizer])
+    check_optimizer(work.optimizer)
     _check_data("batches", work.batches)
     if work.validation is not None:
         _check_data("validation", work.validation)
     _check_loss_fn(work.loss_fn)
     _check_metrics(work.metrics)
+
+
+def check_optimizer(optimizer: Optimizer) -> None:
+    """Refuse an optimizer that evaluates the loss itself: the loop evaluates it once an update.
+
+    Raises:
+        InputError: Its step cannot be made without a closure.
+    """
+    inner = wrapped(optimizer)
+    if needs_closure(inner):
+        raise InputError(
+            f"{type(inner).__name__} evaluates the loss itself, several times an update, and fit "
+            "does so once; train with another optimizer, such as SGD or AdamW, or in a loop of "
+            "your own with cyclr.integrations.torch.Scheduler"
+        )
 
 
 def check_monitor(work: Work, settings: Settings) -> None:
@@ -44,6 +61,12 @@ def check_monitor(work: Work, settings: Settings) -> None:
             f"monitor {settings.monitor!r} is measured on validation data, and there is none; "
             "pass validation=…, or leave out monitor"
         )
+
+
+def _check_recipe(recipe: object) -> None:
+    if not isinstance(recipe, Recipe):
+        remedy = "make one with cyclr.plan(reading, …) or Recipe(lr=schedule, total_steps=…)"
+        raise InputError(complaint("recipe", "a cyclr Recipe", recipe, remedy))
 
 
 def _check_data(name: str, data: Any) -> None:
