@@ -153,6 +153,13 @@ class RunFolder:
         sync_folder(home)
 
     @property
+    def how_to_go_on(self) -> str:
+        """What to do to go on with the run: the command if it can find the task, else the call."""
+        if self.facts.get("source"):
+            return f"go on with: cyclr fit --resume {self.path}"
+        return "to go on, make the same call again with resume=True"
+
+    @property
     def recipe(self) -> Recipe:
         """The recipe the run was begun with."""
         return Recipe.load(self.path / "recipe.json")

@@ -160,8 +160,8 @@ class FolderKeeper:
         if self.last_kept is None:
             return "no checkpoint has been written yet; make room or choose another place"
         return (
-            f"the checkpoint of step {self.last_kept:,} is whole; make room, and go on with "
-            f"cyclr fit --resume {self._home.path}"
+            f"the checkpoint of step {self.last_kept:,} is whole; make room; "
+            f"{self._home.how_to_go_on}"
         )
 
     def finish(self, run: Run) -> None:

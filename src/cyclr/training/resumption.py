@@ -147,7 +147,7 @@ def _interrupted(home: RunFolder | None, loop: Loop) -> Interrupted:
     if home is None:
         how = "there is no run folder, so nothing has been kept"
     else:
-        how = f"a checkpoint has been written; go on with: cyclr fit --resume {home.path}"
+        how = f"a checkpoint has been written; {home.how_to_go_on}"
     return Interrupted(f"{where}; {how}", signal=number, step=loop.step)
 
 
