@@ -27,7 +27,8 @@ class RunFolder:
         recipe.json        every schedule, the length, the stopping points' source
         record.json        what the range test saw            (if there was one)
         reading.json       what was read off it               (if there was one)
-        environment.json   identity, seed, settings, versions, hardware, command line
+        environment.json   identity, seed, settings, batches, optimizer, versions, hardware,
+                           command line
         metrics.jsonl      a line per logged step: {"step": k, "loss": …, "lr": …}
         checkpoints/       one folder each
         extensions.json    what was added with --extend       (if anything was)
@@ -106,15 +107,25 @@ class RunFolder:
         folder.facts = saved
         return folder
 
-    def open(self, recipe: Recipe, settings: Mapping[str, Any] | None = None) -> None:
+    def open(
+        self,
+        recipe: Recipe,
+        settings: Mapping[str, Any] | None = None,
+        work: Mapping[str, Any] | None = None,
+    ) -> None:
         """Make the folder, complete with what is known before the first step, or take it up.
+
+        Args:
+            recipe: What is run.
+            settings: How it is trained.
+            work: What is known of data and optimizer.
 
         Raises:
             InputError: The folder cannot be made or written to.
         """
         try:
             if not self.resumed:
-                self._make(recipe, settings or {})
+                self._make(recipe, {"settings": dict(settings or {}), "work": dict(work or {})})
             # Not in append mode: a resumed log is first cut to its checkpoint's length.
             self._log = (self.path / "metrics.jsonl").open("rb+")
             self._log.seek(0, os.SEEK_END)
@@ -124,14 +135,14 @@ class RunFolder:
                 "choose another place"
             ) from error
 
-    def _make(self, recipe: Recipe, settings: Mapping[str, Any]) -> None:
+    def _make(self, recipe: Recipe, how: Mapping[str, Any]) -> None:
         """Fill a new folder under another name and move it into place, so that it is complete."""
         home = self.path
         if not home.exists():
             home.parent.mkdir(parents=True, exist_ok=True)
             home = home.with_name(f".{home.name}.{self.identity[:8]}")
         try:
-            self._fill(home, recipe, settings)
+            self._fill(home, recipe, how)
             if home != self.path:
                 home.rename(self.path)
             sync_folder(self.path.parent)
@@ -140,7 +151,7 @@ class RunFolder:
                 shutil.rmtree(home, ignore_errors=True)
             raise
 
-    def _fill(self, home: Path, recipe: Recipe, settings: Mapping[str, Any]) -> None:
+    def _fill(self, home: Path, recipe: Recipe, how: Mapping[str, Any]) -> None:
         (home / "checkpoints").mkdir(parents=True)
         (home / "metrics.jsonl").touch()
         recipe.save(home / "recipe.json")
@@ -149,7 +160,7 @@ class RunFolder:
         if self._reading is not None:
             jsonfile.write(home / "reading.json", self._reading)
         facts = {"identity": self.identity, **environment(), **self.facts}
-        jsonfile.write(home / "environment.json", {**facts, "settings": dict(settings)})
+        jsonfile.write(home / "environment.json", {**facts, **how})
         sync_folder(home)
 
     @property
