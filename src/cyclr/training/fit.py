@@ -95,7 +95,8 @@ def fit(
         CheckpointError: There is no run to go on with, it was another task, recipe, seed or
             setting, or its checkpoints are damaged; nothing has been changed.
         DataError: There is no batch, or the data can be gone through only once.
-        TrainingError: The loss became NaN or infinite, or a checkpoint could not be written.
+        TrainingError: The loss became NaN or infinite, a checkpoint could not be written, or
+            another process is training in the folder.
         Interrupted: A signal came.
     """
     how = _settings(settings, accelerator)

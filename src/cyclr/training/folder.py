@@ -7,6 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -16,6 +17,7 @@ from cyclr.rangetest import RangeRecord
 from cyclr.recipe import Recipe
 from cyclr.training.checkpoints import sync_folder
 from cyclr.training.environment import environment
+from cyclr.training.lock import hold
 from cyclr.training.run import Run
 
 
@@ -58,6 +60,7 @@ class RunFolder:
         self.path = Path(path)
         self._record, self._reading, self.facts = record, reading, facts
         self._log: BinaryIO | None = None
+        self._lock: FileIO | None = None
         self.identity = uuid.uuid4().hex
         self.resumed = False
         self._check_place()
@@ -89,7 +92,7 @@ class RunFolder:
         """
         folder = cls.__new__(cls)
         folder.path, folder._record, folder._reading = Path(path), None, None
-        folder._log, folder.resumed = None, True
+        folder._log, folder._lock, folder.resumed = None, None, True
         try:
             saved = jsonfile.read(folder.path / "environment.json", what="a run's environment")
             folder.identity = saved["identity"]
@@ -122,10 +125,12 @@ class RunFolder:
 
         Raises:
             InputError: The folder cannot be made or written to.
+            TrainingError: Another process is training in it.
         """
         try:
             if not self.resumed:
                 self._make(recipe, {"settings": dict(settings or {}), "work": dict(work or {})})
+            self._lock = hold(self.path / "metrics.jsonl")
             # Not in append mode: a resumed log is first cut to its checkpoint's length.
             self._log = (self.path / "metrics.jsonl").open("rb+")
             self._log.seek(0, os.SEEK_END)
@@ -259,23 +264,30 @@ class RunFolder:
         self._log.seek(0, os.SEEK_END)
 
     def close(self, run: Run | None = None) -> None:
-        """Close the files; with a run, write the summary that says it is finished.
+        """Close the files and let others in; with a run, write the summary: it is finished.
 
         Raises:
             TrainingError: What was still to be written cannot be.
         """
+        try:
+            self._close_log()
+            if run is not None:
+                jsonfile.write(self.path / "run.json", run.to_dict())
+                sync_folder(self.path)
+        except (InputError, OSError) as error:
+            raise TrainingError(f"cannot write the run's summary: {error}") from error
+        finally:
+            lock, self._lock = self._lock, None
+            if lock is not None:
+                lock.close()
+
+    def _close_log(self) -> None:
         log, self._log = self._log, None
         if log is not None:
             try:
                 log.close()
             except OSError as error:
                 raise self._cannot_log(error) from error
-        if run is not None:
-            try:
-                jsonfile.write(self.path / "run.json", run.to_dict())
-                sync_folder(self.path)
-            except (InputError, OSError) as error:
-                raise TrainingError(f"cannot write the run's summary: {error}") from error
 
     def _cannot_log(self, error: OSError) -> TrainingError:
         return TrainingError(f"cannot write {self.path / 'metrics.jsonl'}: {error.strerror}")
