@@ -1,5 +1,6 @@
 """What fit refuses before it trains: what is wrong and what to do is said, nothing is written."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from cyclr import Constant, Recipe
 from cyclr.errors import CyclrError, DataError, InputError
@@ -29,6 +31,14 @@ def _batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(64, 4, generator=generator)
     return list(zip(inputs.split(16), (inputs.sum(1) > 0).long().split(16), strict=True))
+
+
+def _foreign_labels() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return [(inputs, targets + 7) for inputs, targets in _batches()]
+
+
+def _failing(outputs: torch.Tensor, targets: torch.Tensor) -> float:
+    return 1 / 0
 
 
 def _fit(changes: Callable[[nn.Module], dict[str, Any]], folder: Path | None = None) -> Any:
@@ -144,3 +154,101 @@ def test_a_loss_of_one_element_may_have_an_axis() -> None:
     _fit(lambda _: {"on_step": lambda line: plain.append(line["loss"])})
     assert losses == plain
     assert len(losses) == 4
+
+
+# One batch of the validation data is tried before training.
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({"metrics": {"m": _failing}}, ZeroDivisionError, "division by zero"),
+        (
+            {"metrics": {"m": lambda o, t: "x"}},
+            InputError,
+            r"what metrics\['m'\] gives must be a number, or one for each example, got 'x'; have",
+        ),
+        ({"validation": _foreign_labels()}, IndexError, "Target .* is out of bounds"),
+        ({"validation": [_batches()[0][0]]}, DataError, r"batches must give \(inputs, targets\)"),
+        (
+            {"monitor": "val_f1"},
+            InputError,
+            "monitor must be one of val_loss, val_accuracy, got 'v",
+        ),
+        (
+            {"loss_fn": nn.CrossEntropyLoss(reduction="none")},
+            InputError,
+            r"a loss of shape \(16,\); make it one number",
+        ),
+    ],
+    ids=["metric fails", "metric gives words", "labels", "no pairs", "monitor", "vector"],
+)
+def test_what_an_evaluation_would_fail_at_is_heard_of_before_training(
+    tmp_path: Path, options: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    steps: list[Any] = []
+    net = _net()
+    before = [p.clone() for p in net.parameters()]
+    pieces = {"model": net, "optimizer": _sgd(net), "validation": _batches()}
+    with pytest.raises(kind, match=words) as caught:
+        _fit(lambda _: {**pieces, "on_step": steps.append, **options}, tmp_path / "run")
+    assert steps == []
+    assert list(tmp_path.iterdir()) == []
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    if kind is ZeroDivisionError:
+        assert caught.value.__notes__ == [
+            "This is metrics['m'], tried on one batch before training."
+        ]
+
+
+class Counting:
+    """A metric that remembers its calls."""
+
+    def __init__(self) -> None:
+        self.calls, self.seen = 0, torch.zeros(1)
+
+    def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.seen += len(targets)
+        return outputs.mean()
+
+
+def test_the_trial_leaves_no_trace() -> None:
+    """Random numbers in model, loss and order, BatchNorm, and a metric that counts."""
+    inputs, targets = (torch.cat(parts) for parts in zip(*_batches(), strict=True))
+    held = torch.utils.data.DataLoader(TensorDataset(inputs, targets), 16, shuffle=True)
+
+    def noisy(outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        return LOSS(outputs, wanted) * (1 + random.random() + torch.rand(()))
+
+    curves, counting = [], Counting()
+    for validation in (None, held):
+        net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
+        random.seed(0)
+        torch.manual_seed(0)
+        for layer in (net[0], net[3]):
+            layer.reset_parameters()
+        losses: list[float] = []
+        options = {
+            "model": net,
+            "optimizer": _sgd(net),
+            "loss_fn": noisy,
+            "batches": torch.utils.data.DataLoader(
+                TensorDataset(inputs, targets), 16, shuffle=True
+            ),
+            "validation": validation,
+            "metrics": {"count": counting},
+            "on_step": lambda line, losses=losses: losses.append(line["loss"]),
+        }
+        _fit(lambda _, options=options: options)
+        curves.append((losses, net[1].running_mean))
+    assert curves[0][0] == curves[1][0]
+    assert torch.equal(curves[0][1], curves[1][1])
+    assert (counting.calls, float(counting.seen)) == (4, 64)  # of the evaluation at the end alone
+
+
+def test_snapshots_without_a_folder_are_refused_before_training() -> None:
+    steps: list[Any] = []
+    with pytest.raises(InputError, match="snapshots are kept in a run folder; pass folder="):
+        _fit(lambda _: {"snapshots": True, "on_step": steps.append})
+    assert steps == []

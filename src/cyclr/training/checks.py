@@ -14,6 +14,8 @@ from cyclr.integrations.torch.groups import wrapped
 from cyclr.integrations.torch.steps import needs_closure
 from cyclr.recipe import Recipe
 from cyclr.training.assembly import Work
+from cyclr.training.decisions import monitored
+from cyclr.training.evaluation import Evaluator
 from cyclr.training.settings import Settings
 
 
@@ -61,6 +63,18 @@ def check_monitor(work: Work, settings: Settings) -> None:
             f"monitor {settings.monitor!r} is measured on validation data, and there is none; "
             "pass validation=…, or leave out monitor"
         )
+
+
+def try_evaluation(evaluate: Evaluator | None, settings: Settings) -> None:
+    """Evaluate one batch before training, which may take days until the first evaluation.
+
+    Raises:
+        InputError: The loss is not one number, a metric gives no numbers, or the one that is to be
+            monitored is not measured.
+        DataError: There is no batch, or it is not a pair.
+    """
+    if evaluate is not None:
+        monitored(settings.monitor, evaluate.rehearse())
 
 
 def _check_recipe(recipe: object) -> None:

@@ -17,7 +17,7 @@ from torch.optim.optimizer import Optimizer
 from cyclr.errors import InputError, complaint
 from cyclr.recipe import Recipe
 from cyclr.training.assembly import Work, assemble, make_accelerator
-from cyclr.training.checks import check_monitor, check_work
+from cyclr.training.checks import check_monitor, check_work, try_evaluation
 from cyclr.training.folder import RunFolder
 from cyclr.training.keeper import FolderKeeper, Step
 from cyclr.training.loop import Loop
@@ -55,7 +55,9 @@ def fit(
     """Train a model for exactly the steps of a recipe, which end where a cycle ends.
 
     At every stopping point (each cycle's end, and the end) the model is evaluated and, with a
-    folder, a checkpoint is written. Training is in place: afterwards ``model`` is trained.
+    folder, a checkpoint is written. Before the first update one batch of the validation data is
+    tried, and what it gives thrown away, so that a metric that fails does so at once. Training is
+    in place: afterwards ``model`` is trained.
 
     A run that was cut off, by whatever, is gone on with by the same call and ``resume=True``;
     model, optimizer and data are to be built as they were. What comes out is bit-identical to a run
@@ -112,7 +114,7 @@ def fit(
     check_work(work)
     if not resume:  # a run may have been begun when that was not looked at
         check_monitor(work, how)
-    _check_folder(folder, resume=resume, extend=extend)
+    _check_folder(folder, how, resume=resume, extend=extend)
     place = folder.path if isinstance(folder, RunFolder) else folder
     check_trackers(trackers, place)
     accelerator = make_accelerator(how) if accelerator is None else accelerator
@@ -136,6 +138,8 @@ def fit(
         warn=warn if main else _ignore,
     )
     loop = assemble(work, how, accelerator, keeper, StopRequest())
+    if not resume:
+        try_evaluation(loop.evaluate, how)
     with keeper, loop.stop, tracking(accelerator, trackers, place) as start:
         begin(home, loop, keeper, work, warn)
         keeper.track = start(loop.step)
@@ -164,7 +168,9 @@ def _settings(given: Mapping[str, Any], accelerator: Accelerator | None) -> Sett
     return Settings(**{**given, **own})
 
 
-def _check_folder(folder: object, *, resume: bool, extend: int | None) -> None:
+def _check_folder(folder: object, how: Settings, *, resume: bool, extend: int | None) -> None:
+    if how.snapshots and folder is None:
+        raise InputError("snapshots are kept in a run folder; pass folder=… as well")
     if resume and folder is None:
         raise InputError("resume goes on with a run in its folder; pass folder=… as well")
     if extend is not None and not resume:
@@ -203,8 +209,7 @@ def _summary(loop: Loop, keeper: FolderKeeper, place: Path | None) -> Run:
 
 def _with_snapshots(run: Run, loop: Loop, work: Work) -> Run:
     """Measure what the cycle ends' models give together; one process does."""
-    if run.folder is None:
-        raise InputError("snapshots are kept in a run folder; pass folder=… as well")
+    assert run.folder is not None
     found: dict[str, Any] = {}
     if loop.processes.main and run.recommended is not None:
         found = summarize(

@@ -19,6 +19,7 @@ from cyclr.recipe import Recipe
 from cyclr.training.curves import Curves
 from cyclr.training.decisions import Judge
 from cyclr.training.distributed import Processes
+from cyclr.training.evaluation import Evaluator
 from cyclr.training.probes import Probes, Seen
 from cyclr.training.settings import Settings
 from cyclr.training.signals import StopRequest
@@ -96,7 +97,7 @@ class Loop:
     stop: StopRequest
     probes: Probes | None = None
     ema: tuple[torch.optim.swa_utils.AveragedModel, nn.Module] | None = None
-    evaluate: Callable[[], dict[str, float]] | None = None
+    evaluate: Evaluator | None = None
     step: int = 0
     skipped: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
