@@ -279,3 +279,15 @@ def test_a_batch_size_that_changes_is_refused(run: Command, tmp_path: Path) -> N
     assert code == 2
     assert "recipe.batch_size must be a Constant, since a task is trained at one batch size" in said
     assert not (tmp_path / "one").exists()
+
+
+def test_an_optimizer_with_a_closure_is_refused_before_the_range_test(
+    run: Command, tmp_path: Path
+) -> None:
+    text = TASK.replace("SGD(params, lr=0.1, momentum=0.9)", "LBFGS(params)")
+    (tmp_path / "own.py").write_text(text)
+    code, out, err = run("fit", "own.py:small", "--out", "one")
+    assert (code, out) == (2, "")
+    assert "LBFGS evaluates the loss itself" in err
+    assert "range test:" not in err
+    assert not (tmp_path / "one").exists()

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from cyclr import ExponentialSweep, Outcome, RangeRecord, Recipe, Triangular
 from cyclr.cli import main
+from cyclr.training import fit
 from cyclr.training.run import read_metrics
 
 Command = Callable[..., tuple[int, str, str]]
@@ -247,3 +249,17 @@ def test_a_record_is_shown(run: Command, tmp_path: Path) -> None:
     assert lines[13].startswith("base_lr")
     code, out, _ = run("show", "record.json", "--json")
     assert json.loads(out)["reading"]["max_lr"] == pytest.approx(record.read().max_lr)
+
+
+def test_a_run_from_python_is_refused_with_what_to_do(run: Command, tmp_path: Path) -> None:
+    net = torch.nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    batches = [(torch.zeros(8, 4), torch.zeros(8, dtype=torch.long))]
+    recipe = Recipe(lr=Triangular(base_lr=0.01, max_lr=0.1, stepsize=2), total_steps=4)
+    loss_fn = torch.nn.functional.cross_entropy
+    fit(net, optimizer, batches, loss_fn, recipe, folder=tmp_path / "py")
+    for options in ((), ("own.py:task",), ("--seed", "3")):
+        code, out, err = run("fit", "--resume", "py", *options)
+        assert (code, out) == (2, "")
+        assert "py was begun from Python, and what it trains is known there only; make the" in err
+        assert "same call again with resume=True" in " ".join(err.split())

@@ -120,6 +120,20 @@ def test_a_task_runs_in_one_call_and_again_with_the_same_numbers(tmp_path: Path)
         assert one == two
 
 
+def test_an_optimizer_with_a_closure_is_refused_before_the_range_test(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def loss_fn(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return nn.functional.cross_entropy(outputs, targets)
+
+    task = small_task(optimizer=torch.optim.LBFGS, loss_fn=loss_fn)
+    with pytest.raises(InputError, match="LBFGS evaluates the loss itself, several times an upd"):
+        run_task(task, folder=tmp_path / "run")
+    assert calls == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_budget_and_the_policy_are_the_callers() -> None:
     run = run_task(small_task(), epochs=12, policy="triangular2")
     assert run.recipe.lr.kind == "triangular2"

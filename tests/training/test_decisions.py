@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from cyclr import (
 )
 from cyclr.errors import InputError
 from cyclr.training.decisions import Judge, lower, lower_is_better, monitored
-from cyclr.training.run import read_metrics
+from cyclr.training.run import Run, read_metrics
 from cyclr.training.settings import Settings
 from small_runs import run
 
@@ -48,6 +49,59 @@ def test_it_is_judged_from_the_third_cycle_on() -> None:
     assert _decisions([0.5, 0.4, 0.3]) == [None, None, "stop"]
     assert _decisions([0.5, 0.4, 0.6, 0.6]) == [None, None, None, "stop"]
     assert _decisions([0.5, 0.6, 0.7, 0.8]) == [None] * 4
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_cycle_that_ends_with_nan_is_no_gain_and_nothing_to_compare_with(at: int) -> None:
+    nan = float("nan")
+    scores = [0.1, 0.2, 0.5, 0.9, 0.9]
+    scores[at] = nan
+    assert _decisions(scores) == [None] * 4 + ["stop"]
+    assert _decisions([nan] * 3) == [None, None, "stop"]
+    assert _decisions([0.5, 0.4, nan]) == [None, None, "stop"]
+
+
+def test_a_best_that_was_kept_as_nan_is_forgotten() -> None:
+    judge = Judge(Settings(on_plateau="stop"))
+    state = {**judge.state_dict(), "best": float("nan"), "cycles": 2}
+    judge.load_state_dict(state)
+    assert judge.decide(60, {"val_accuracy": 0.5}, PLAN) is None
+    assert judge.state_dict()["best"] == 0.5
+
+
+def _run_with(values: list[float], **options: Any) -> tuple[Run, list[str]]:
+    """Train six cycles of 10 updates whose ends are measured as given."""
+    ends: list[int] = []
+    remarks: list[str] = []
+    result = run(
+        None,
+        recipe=Recipe(
+            lr=Triangular(base_lr=0.01, max_lr=0.1, stepsize=5, cycles=6), total_steps=60
+        ),
+        metrics={"given": lambda o, t: torch.full((len(t),), values[len(ends)])},
+        monitor="val_given",
+        on_evaluation=lambda step, _: ends.append(step),
+        on_remark=remarks.append,
+        **options,
+    )
+    return result, remarks
+
+
+def test_a_run_goes_on_after_a_cycle_that_ended_with_nan_and_says_so_once() -> None:
+    nan = float("nan")
+    result, remarks = _run_with([nan, 0.1, 0.2, 0.3, nan, 0.4], on_plateau="stop")
+    (first, second) = remarks
+    assert first.startswith("step 10: val_given is NaN, which counts as no gain; check the vali")
+    assert second.startswith("step 50: cycle 5 at these bounds brought no gain in val_given")
+    assert (result.steps, result.best) == (50, 40)
+
+
+def test_a_decision_is_remarked_upon_without_a_folder_too() -> None:
+    result, remarks = _run_with([0.5] * 6, on_plateau="stop")
+    assert result.steps == 30
+    assert remarks == [
+        "step 30: cycle 3 at these bounds brought no gain in val_given; training stops here"
+    ]
 
 
 def test_the_number_of_cycles_and_going_on_are_the_callers() -> None:

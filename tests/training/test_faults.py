@@ -20,8 +20,20 @@ from torch import nn
 
 from cyclr import Triangular
 from cyclr.errors import CheckpointError, InputError, Interrupted, TrainingError
+from cyclr.training import make_loader
 from cyclr.training.run import read_metrics
-from small_runs import RECIPE, StopAfter, assert_same, assert_same_run, contents, net, run, steps
+from small_runs import (
+    RECIPE,
+    StopAfter,
+    assert_same,
+    assert_same_run,
+    contents,
+    data,
+    net,
+    noisy,
+    run,
+    steps,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,8 +84,8 @@ def test_a_signal(whole: Path, tmp_path: Path, number: int) -> None:
         run(folder, loss=StopAfter(33, lambda: os.kill(os.getpid(), number)))
     name = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}[number]
     assert str(caught.value) == (
-        f"stopped by {name} after step 33 of 60; a checkpoint has been written; go on with: "
-        f"cyclr fit --resume {folder}"
+        f"stopped by {name} after step 33 of 60; a checkpoint has been written; to go on, make the "
+        "same call again with resume=True"
     )
     assert (caught.value.signal, caught.value.step) == (number, 33)
     assert steps(folder)[-1] == 33
@@ -158,7 +170,7 @@ def test_a_full_disk(whole: Path, disk: Any) -> None:
     kept = steps(folder)
     assert kept
     assert f"the checkpoint of step {kept[-1]} is whole" in message
-    assert f"go on with cyclr fit --resume {folder}" in message
+    assert message.endswith("make room; to go on, make the same call again with resume=True")
     assert not list((folder / "checkpoints").glob(".*"))
     remount("size=10m")
     assert _resume(folder) == [f"going on from {folder}/checkpoints/step-{kept[-1]:08d}"]
@@ -306,6 +318,7 @@ def test_a_torn_last_line_of_the_log(whole: Path, cut: Path) -> None:
 # Another training than the one that was begun
 
 
+FEWER = tuple(tensor[:196] for tensor in data())
 OTHER = RECIPE.replace(lr=Triangular(base_lr=0.01, max_lr=0.3, stepsize=10, cycles=3))
 
 
@@ -318,16 +331,55 @@ OTHER = RECIPE.replace(lr=Triangular(base_lr=0.01, max_lr=0.3, stepsize=10, cycl
         ({"model": nn.Linear(8, 2)}, r"model\.safetensors does not fit the model: .*Missing key"),
         (
             {"make_optimizer": lambda p: torch.optim.AdamW(p)},
-            r"was trained with SGD, and the optimizer is AdamW",
+            r"with other data or another optimizer: the optimizer was SGD and is now AdamW; go on",
+        ),
+        (
+            {
+                "make_optimizer": lambda p: torch.optim.SGD(
+                    p, lr=1.0, momentum=0.5, weight_decay=0.1
+                )
+            },
+            r"or another optimizer: weight_decay of the optimizer was 0 and is now 0\.1; go on",
+        ),
+        (
+            {"batches": make_loader(FEWER, 15, seed=5, augment=noisy)},
+            r"with other data or another optimizer: batch_size was 16 and is now 15; batches_per_e",
+        ),
+        (
+            {"batches": make_loader(FEWER, 16, seed=5, augment=noisy)},
+            r"another optimizer: training_examples was 200 and is now 196; go on with what they",
         ),
     ],
-    ids=["recipe", "accumulate", "ema", "model", "optimizer"],
+    ids=[
+        *("recipe", "accumulate", "ema", "model", "optimizer"),
+        *("optimizer's setting", "batch size", "examples"),
+    ],
 )
 def test_another_training_is_refused(cut: Path, options: dict[str, Any], words: str) -> None:
     before = contents(cut)
     with pytest.raises(CheckpointError, match=words):
         _resume(cut, **options)
     assert contents(cut) == before
+
+
+def _forget_work(folder: Path) -> None:
+    """Make a run one of an earlier version, which did not note data and optimizer."""
+    path = folder / "environment.json"
+    saved = json.loads(path.read_text())
+    del saved["work"]
+    path.write_text(json.dumps(saved))
+
+
+def test_a_run_of_an_earlier_version_goes_on(whole: Path, cut: Path) -> None:
+    _forget_work(cut)
+    _resume(cut)
+    assert_same_run(whole, cut)
+
+
+def test_a_run_of_an_earlier_version_still_names_the_optimizer(cut: Path) -> None:
+    _forget_work(cut)
+    with pytest.raises(CheckpointError, match="was trained with SGD, and the optimizer is AdamW"):
+        _resume(cut, make_optimizer=torch.optim.AdamW)
 
 
 def test_what_has_no_influence_may_change(whole: Path, cut: Path) -> None:

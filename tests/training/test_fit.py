@@ -267,7 +267,9 @@ def test_without_validation_there_are_no_metrics_and_still_checkpoints(tmp_path:
 
 
 def test_a_validation_metric_that_is_not_finite_does_not_end_the_run(tmp_path: Path) -> None:
-    _, run = _fit(tmp_path / "run", metrics={"odd": lambda o, t: torch.tensor(math.nan)})
+    with pytest.warns(UserWarning, match=r"step 14: val_odd is NaN, which counts") as warned:
+        _, run = _fit(tmp_path / "run", metrics={"odd": lambda o, t: torch.tensor(math.nan)})
+    assert len(warned) == 1
     assert run.steps == 30
     assert math.isnan(run.metrics["val_odd"])
     summary = json.loads((tmp_path / "run" / "run.json").read_text())

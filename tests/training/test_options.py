@@ -143,7 +143,7 @@ def test_looking_more_often_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_the_best_and_the_latest_checkpoints_are_kept(tmp_path: Path) -> None:
-    scores = iter([0.1, 0.2, 0.9, *([0.3] * 100)])
+    scores = iter([0.0, 0.1, 0.2, 0.9, *([0.3] * 100)])  # the first when it is tried
     result = run(
         tmp_path / "run",
         validate_every=5,

@@ -181,6 +181,7 @@ def _begin(
     from cyclr.rangetest.confirm import trial_steps
     from cyclr.report.plots import check_picture, range_figure
     from cyclr.training import RunFolder
+    from cyclr.training.checks import check_optimizer
     from cyclr.training.distributed import together
 
     check_picture("plot.png")
@@ -188,6 +189,7 @@ def _begin(
     if out is not None and processes.main:
         RunFolder(out)
     parts, given = _build(request, recipe)
+    check_optimizer(parts.optimizer)  # before the range test, which could do with it
     settings = request.settings(parts)
     per_epoch = max(1, parts.steps_per_epoch // settings.get("accumulate", 1))
     budget = (parts.task.epochs if epochs is None else epochs) * per_epoch

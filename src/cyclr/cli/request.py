@@ -13,6 +13,7 @@ from cyclr.schedules import Units
 if TYPE_CHECKING:
     from cyclr.experiments.pipeline import Parts
     from cyclr.experiments.task import Task
+    from cyclr.training import RunFolder
 
 _MINUTES = "min"
 
@@ -58,19 +59,23 @@ class Request:
 
         Raises:
             InputError: A setting breaks its constraint.
-            CheckpointError: There is no run to go on with, or it was begun with something else.
+            CheckpointError: There is no run to go on with, or it was begun with something else, or
+                from Python.
         """
         from cyclr.training import RunFolder, Settings
         from cyclr.training.tracking import check_trackers
 
         Settings(**given)
         check_trackers(trackers, "runs")
-        source = {"task": None if task is None else lasting(task), "data_dir": data_dir}
+        source: Mapping[str, Any] = {
+            "task": None if task is None else lasting(task),
+            "data_dir": data_dir,
+        }
         saved: Mapping[str, Any] = {}
         if resume is not None:
             facts = {} if seed is None else {"seed": seed}
             run = RunFolder.existing(resume, **facts)
-            begun = run.facts.get("source") or {"task": run.facts.get("task"), "data_dir": None}
+            begun = _source(run)
             _check_source(resume, source, begun)
             source, seed, saved = begun, run.facts["seed"], run.facts["settings"]
         return cls(
@@ -136,6 +141,19 @@ def lasting(task: str) -> str:
     """Name a task's file so that it is found from another folder too."""
     place, colon, function = task.rpartition(":")
     return f"{Path(place).resolve()}{colon}{function}" if place.endswith(".py") else task
+
+
+def _source(run: RunFolder) -> Mapping[str, Any]:
+    """Say how the task of a run is found, which only the command line writes down."""
+    from cyclr.errors import CheckpointError
+
+    source: Mapping[str, Any] | None = run.facts.get("source")
+    if not source:
+        raise CheckpointError(
+            f"{run.path} was begun from Python, and what it trains is known there only; make the "
+            "same call again with resume=True"
+        )
+    return source
 
 
 def _check_source(run: str, asked: Mapping[str, Any], begun: Mapping[str, Any]) -> None:

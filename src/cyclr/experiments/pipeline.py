@@ -17,6 +17,7 @@ from cyclr.integrations.torch.batches import pair, to_device
 from cyclr.rangetest import Outcome, RangeRecord, RangeTest, Reading
 from cyclr.recipe import Recipe, plan
 from cyclr.training import Run, RunFolder, fit
+from cyclr.training.checks import check_optimizer
 from cyclr.training.distributed import Processes, together
 from cyclr.training.evaluation import default_metrics, evaluate
 
@@ -231,8 +232,12 @@ def run_task(
         policy: See :func:`~cyclr.recipe.plan`.
         seed: Seed of everything random.
         folder: Where to keep the run; must not exist yet. None to keep nothing.
+
+    Raises:
+        InputError: The task's optimizer cannot be trained with; nothing has been run.
     """
     parts = build(task, seed=seed)
+    check_optimizer(parts.optimizer)
     record = find(parts)
     reading = record.read()
     budget = (task.epochs if epochs is None else epochs) * parts.steps_per_epoch

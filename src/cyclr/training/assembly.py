@@ -18,7 +18,7 @@ from cyclr.integrations.torch import Scheduler
 from cyclr.recipe import Recipe
 from cyclr.training.decisions import Judge
 from cyclr.training.distributed import Processes, on_cpus
-from cyclr.training.evaluation import Metrics, default_metrics, evaluate, without_trace
+from cyclr.training.evaluation import Evaluator, Metrics, default_metrics
 from cyclr.training.loop import Keeper, Loop
 from cyclr.training.probes import Probes
 from cyclr.training.settings import Settings
@@ -133,27 +133,15 @@ def _evaluator(
     model: nn.Module,
     ema: tuple[AveragedModel, nn.Module] | None,
     prepare: Callable[[Any], Any] | None,
-) -> Callable[[], dict[str, float]] | None:
-    """Make the function that evaluates the model, and its moving average if there is one."""
+) -> Evaluator | None:
+    """Make what evaluates the model, and its moving average if there is one."""
     if work.validation is None:
         return None
-    metrics = work.chosen_metrics()
-
-    def run() -> dict[str, float]:
-        for which in (model,) if ema is None else (model, ema[0]):
-            processes.align_buffers(which)
-
-        def measure(which: nn.Module) -> dict[str, float]:
-            return without_trace(
-                work.validation,
-                lambda batches: evaluate(
-                    which, batches, work.loss_fn, metrics, processes=processes, prepare=prepare
-                ),
-            )
-
-        found = measure(model)
-        if ema is not None:
-            found |= {f"ema_{name}": value for name, value in measure(ema[0]).items()}
-        return found
-
-    return run
+    return Evaluator(
+        models={"": model} if ema is None else {"": model, "ema_": ema[0]},
+        validation=work.validation,
+        loss_fn=work.loss_fn,
+        metrics=work.chosen_metrics(),
+        processes=processes,
+        prepare=prepare,
+    )

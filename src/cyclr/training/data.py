@@ -222,6 +222,7 @@ class _Indices:
 
     def __init__(self, batches: EpochBatches) -> None:
         self._batches = batches
+        self.batch_size = batches.batch_size
         self.state_dict = batches.state_dict
         self.load_state_dict = batches.load_state_dict
 

@@ -36,9 +36,9 @@ class Judge:
     """Compares the ends of cycles.
 
     A cycle brings no gain when the monitored metric at its end is not better than at every earlier
-    cycle's end. That is judged from the ``plateau_cycles``-th cycle at the same bounds on, as
-    arXiv 1506.01186, section 3.2, advises at least three. Bounds that have been lowered twice, as
-    in the paper's Table 2, are not lowered again: training stops.
+    cycle's end; NaN never is. That is judged from the ``plateau_cycles``-th cycle at the same
+    bounds on, as arXiv 1506.01186, section 3.2, advises at least three. Bounds that have been
+    lowered twice, as in the paper's Table 2, are not lowered again: training stops.
 
     Args:
         settings: ``on_plateau``, ``plateau_cycles`` and ``monitor``.
@@ -64,7 +64,7 @@ class Judge:
         """Take note of an evaluation; say whether it is the best so far."""
         score = self._score(metrics)
         if score is None or math.isnan(score):
-            return False
+            return False  # what is not a number is no best
         if self._best_of_all is not None and score <= self._best_of_all:
             return False
         self._best_of_all, self.best_step = score, step
@@ -76,7 +76,8 @@ class Judge:
         if score is None:
             return None
         self._cycles += 1
-        gained = self._best is None or score > self._best
+        # What is not a number brings no gain, and is nothing that later cycles are compared with.
+        gained = not math.isnan(score) and (self._best is None or score > self._best)
         if gained:
             self._best = score
         settings = self._settings
@@ -119,7 +120,10 @@ class Judge:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what had been seen."""
-        self._best, self._cycles = state["best"], state["cycles"]
+        best = state["best"]
+        # Checkpoints of earlier versions may hold a best that is not a number.
+        self._best = None if best is None or math.isnan(best) else best
+        self._cycles = state["cycles"]
         self._lowered = state["lowered"]
         self.best_step, self._best_of_all = state["best_step"], state["best_of_all"]
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
+import functools
+import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from cyclr.errors import DataError
+from cyclr.errors import DataError, InputError, complaint
 from cyclr.integrations.torch import Snapshot
 from cyclr.integrations.torch.batches import pair, to_device
 from cyclr.integrations.torch.modes import evaluating
 from cyclr.training.distributed import Processes
+from cyclr.training.updates import check_loss
 
 _FORM = "make the loader give pairs"
 
@@ -28,6 +32,7 @@ def evaluate(
     *,
     processes: Processes | None = None,
     prepare: Callable[[Any], Any] | None = None,
+    most: int | None = None,
 ) -> dict[str, float]:
     """Average the loss and the metrics over a data set, in eval mode.
 
@@ -38,6 +43,7 @@ def evaluate(
         metrics: By name, ``metric(outputs, targets)``: one number, or one per example.
         processes: Share the batches among these, and give each of them the average over all.
         prepare: Applied to each batch's inputs on the device, such as a change of memory format.
+        most: Look at so many batches at most, ≥ 1; None for all.
 
     Returns:
         ``val_loss`` and ``val_<name>`` for each metric.
@@ -50,7 +56,7 @@ def evaluate(
     sums = [0.0] * (1 + len(metrics))
     count = 0
     with evaluating(model):
-        for batch in batches:
+        for batch in itertools.islice(batches, most):
             part, n = together.share_for_evaluation(pair(batch, remedy=_FORM))
             inputs, targets = to_device(part, device)
             outputs = model(inputs if prepare is None else prepare(inputs))
@@ -73,6 +79,89 @@ def without_trace(batches: Any, work: Callable[[Any], dict[str, float]]) -> dict
     loader = copy.copy(batches) if isinstance(batches, torch.utils.data.DataLoader) else batches
     with Snapshot(batches):
         return work(loader)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """Measures what is trained, on the whole validation data.
+
+    Attributes:
+        models: What to measure, by what its metrics' names begin with.
+        validation: Data to evaluate on.
+        loss_fn: ``loss_fn(outputs, targets)``.
+        metrics: By name.
+        processes: Who evaluates together.
+        prepare: Applied to each batch's inputs on the device.
+    """
+
+    models: Mapping[str, nn.Module]
+    validation: Any
+    loss_fn: Callable[[Any, Any], torch.Tensor]
+    metrics: Metrics
+    processes: Processes
+    prepare: Callable[[Any], Any] | None
+
+    def __call__(self) -> dict[str, float]:
+        """Give the loss and the metrics of every model."""
+        for model in self.models.values():
+            self.processes.align_buffers(model)
+        return self._measure(self.loss_fn, self.metrics)
+
+    def rehearse(self) -> dict[str, float]:
+        """Evaluate one batch, so that what does not work is heard of before training.
+
+        Leaves no trace, in objects that are called as metrics or loss neither.
+
+        Raises:
+            InputError: The loss is not one number, or a metric gives no numbers.
+            DataError: There is no batch.
+        """
+        tried = {name: _tried(name, metric) for name, metric in self.metrics.items()}
+
+        def loss_fn(outputs: Any, targets: Any) -> Any:
+            loss = self.loss_fn(outputs, targets)
+            check_loss(loss, training=False)
+            return loss
+
+        with Snapshot(called=(self.loss_fn, *self.metrics.values())):
+            return self._measure(loss_fn, tried, most=1)
+
+    def _measure(
+        self, loss_fn: Callable[[Any, Any], torch.Tensor], metrics: Metrics, most: int | None = None
+    ) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for prefix, model in self.models.items():
+            measure = functools.partial(
+                evaluate,
+                model,
+                loss_fn=loss_fn,
+                metrics=metrics,
+                processes=self.processes,
+                prepare=self.prepare,
+                most=most,
+            )
+            values = without_trace(self.validation, measure)
+            found |= {f"{prefix}{name}": value for name, value in values.items()}
+        return found
+
+
+def _tried(name: str, metric: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Have a metric's failure say which one it is of."""
+
+    def call(outputs: Any, targets: Any) -> Any:
+        try:
+            value = metric(outputs, targets)
+        except Exception as error:
+            error.add_note(f"This is metrics[{name!r}], tried on one batch before training.")
+            raise
+        try:
+            return torch.as_tensor(value).float()
+        except (TypeError, ValueError, RuntimeError) as error:
+            constraint = "a number, or one for each example"
+            where = f"what metrics[{name!r}] gives"
+            raise InputError(complaint(where, constraint, value, "have it return such")) from error
+
+    return call
 
 
 def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

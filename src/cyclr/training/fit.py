@@ -17,6 +17,7 @@ from torch.optim.optimizer import Optimizer
 from cyclr.errors import InputError, complaint
 from cyclr.recipe import Recipe
 from cyclr.training.assembly import Work, assemble, make_accelerator
+from cyclr.training.checks import check_monitor, check_work, try_evaluation
 from cyclr.training.folder import RunFolder
 from cyclr.training.keeper import FolderKeeper, Step
 from cyclr.training.loop import Loop
@@ -54,7 +55,9 @@ def fit(
     """Train a model for exactly the steps of a recipe, which end where a cycle ends.
 
     At every stopping point (each cycle's end, and the end) the model is evaluated and, with a
-    folder, a checkpoint is written. Training is in place: afterwards ``model`` is trained.
+    folder, a checkpoint is written. Before the first update one batch of the validation data is
+    tried, and what it gives thrown away, so that a metric that fails does so at once. Training is
+    in place: afterwards ``model`` is trained.
 
     A run that was cut off, by whatever, is gone on with by the same call and ``resume=True``;
     model, optimizer and data are to be built as they were. What comes out is bit-identical to a run
@@ -85,22 +88,20 @@ def fit(
         on_stopping_point: Called with the count of updates and the metrics.
         on_evaluation: The same for every evaluation, between stopping points too.
         on_recipe: Called with the recipe at the start, and whenever a decision changes it.
-        on_remark: Called with a sentence about a decision, or about what a resumption found; by
-            default the latter is a warning.
+        on_remark: Called with a sentence about a decision, about what a resumption found, or about
+            a metric that is NaN, at first; by default the latter two are warnings.
         **settings: The fields of :class:`~cyclr.training.Settings`.
 
     Raises:
         InputError: An argument breaks its constraint; nothing has been trained.
         CheckpointError: There is no run to go on with, it was another task, recipe, seed or
             setting, or its checkpoints are damaged; nothing has been changed.
-        DataError: There is no batch.
-        TrainingError: The loss became NaN or infinite, or a checkpoint could not be written.
+        DataError: There is no batch, or the data can be gone through only once.
+        TrainingError: The loss became NaN or infinite, a checkpoint could not be written, or
+            another process is training in the folder.
         Interrupted: A signal came.
     """
     how = _settings(settings, accelerator)
-    _check(model, recipe, folder, resume=resume, extend=extend)
-    place = folder.path if isinstance(folder, RunFolder) else folder
-    check_trackers(trackers, place)
     work = Work(
         model=model,
         optimizer=optimizer,
@@ -110,8 +111,15 @@ def fit(
         validation=validation,
         metrics=metrics,
     )
+    check_work(work)
+    if not resume:  # a run may have been begun when that was not looked at
+        check_monitor(work, how)
+    _check_folder(folder, how, resume=resume, extend=extend)
+    place = folder.path if isinstance(folder, RunFolder) else folder
+    check_trackers(trackers, place)
     accelerator = make_accelerator(how) if accelerator is None else accelerator
     main = accelerator.is_main_process
+    warn = _warn if on_remark is None else on_remark
     home = _home(folder, resume=resume) if main or resume else None
     if home is not None and resume:
         done = take_up(home, work, how, extend, main=main)
@@ -126,11 +134,14 @@ def fit(
         on_stopping_point=on_stopping_point if main else None,
         on_evaluation=on_evaluation if main else None,
         on_recipe=on_recipe if main else None,
-        tell=_ignore if on_remark is None else on_remark,
+        tell=on_remark if main and on_remark is not None else _ignore,
+        warn=warn if main else _ignore,
     )
     loop = assemble(work, how, accelerator, keeper, StopRequest())
+    if not resume:
+        try_evaluation(loop.evaluate, how)
     with keeper, loop.stop, tracking(accelerator, trackers, place) as start:
-        begin(home, loop, keeper, work, _warn if on_remark is None else on_remark)
+        begin(home, loop, keeper, work, warn)
         keeper.track = start(loop.step)
         train(home, loop, keeper)
         run = _summary(loop, keeper, None if place is None else Path(place))
@@ -157,19 +168,9 @@ def _settings(given: Mapping[str, Any], accelerator: Accelerator | None) -> Sett
     return Settings(**{**given, **own})
 
 
-def _check(
-    model: nn.Module,
-    recipe: object,
-    folder: object,
-    *,
-    resume: bool,
-    extend: int | None,
-) -> None:
-    if not isinstance(recipe, Recipe):
-        remedy = "make one with cyclr.plan(reading, …) or Recipe(lr=schedule, total_steps=…)"
-        raise InputError(complaint("recipe", "a cyclr Recipe", recipe, remedy))
-    if next(model.parameters(), None) is None:
-        raise InputError("the model has no parameters, so there is nothing to train; pass another")
+def _check_folder(folder: object, how: Settings, *, resume: bool, extend: int | None) -> None:
+    if how.snapshots and folder is None:
+        raise InputError("snapshots are kept in a run folder; pass folder=… as well")
     if resume and folder is None:
         raise InputError("resume goes on with a run in its folder; pass folder=… as well")
     if extend is not None and not resume:
@@ -208,8 +209,7 @@ def _summary(loop: Loop, keeper: FolderKeeper, place: Path | None) -> Run:
 
 def _with_snapshots(run: Run, loop: Loop, work: Work) -> Run:
     """Measure what the cycle ends' models give together; one process does."""
-    if run.folder is None:
-        raise InputError("snapshots are kept in a run folder; pass folder=… as well")
+    assert run.folder is not None
     found: dict[str, Any] = {}
     if loop.processes.main and run.recommended is not None:
         found = summarize(

@@ -7,6 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -16,6 +17,7 @@ from cyclr.rangetest import RangeRecord
 from cyclr.recipe import Recipe
 from cyclr.training.checkpoints import sync_folder
 from cyclr.training.environment import environment
+from cyclr.training.lock import hold
 from cyclr.training.run import Run
 
 
@@ -27,7 +29,8 @@ class RunFolder:
         recipe.json        every schedule, the length, the stopping points' source
         record.json        what the range test saw            (if there was one)
         reading.json       what was read off it               (if there was one)
-        environment.json   identity, seed, settings, versions, hardware, command line
+        environment.json   identity, seed, settings, batches, optimizer, versions, hardware,
+                           command line
         metrics.jsonl      a line per logged step: {"step": k, "loss": …, "lr": …}
         checkpoints/       one folder each
         extensions.json    what was added with --extend       (if anything was)
@@ -57,6 +60,7 @@ class RunFolder:
         self.path = Path(path)
         self._record, self._reading, self.facts = record, reading, facts
         self._log: BinaryIO | None = None
+        self._lock: FileIO | None = None
         self.identity = uuid.uuid4().hex
         self.resumed = False
         self._check_place()
@@ -88,7 +92,7 @@ class RunFolder:
         """
         folder = cls.__new__(cls)
         folder.path, folder._record, folder._reading = Path(path), None, None
-        folder._log, folder.resumed = None, True
+        folder._log, folder._lock, folder.resumed = None, None, True
         try:
             saved = jsonfile.read(folder.path / "environment.json", what="a run's environment")
             folder.identity = saved["identity"]
@@ -106,15 +110,27 @@ class RunFolder:
         folder.facts = saved
         return folder
 
-    def open(self, recipe: Recipe, settings: Mapping[str, Any] | None = None) -> None:
+    def open(
+        self,
+        recipe: Recipe,
+        settings: Mapping[str, Any] | None = None,
+        work: Mapping[str, Any] | None = None,
+    ) -> None:
         """Make the folder, complete with what is known before the first step, or take it up.
+
+        Args:
+            recipe: What is run.
+            settings: How it is trained.
+            work: What is known of data and optimizer.
 
         Raises:
             InputError: The folder cannot be made or written to.
+            TrainingError: Another process is training in it.
         """
         try:
             if not self.resumed:
-                self._make(recipe, settings or {})
+                self._make(recipe, {"settings": dict(settings or {}), "work": dict(work or {})})
+            self._lock = hold(self.path / "metrics.jsonl")
             # Not in append mode: a resumed log is first cut to its checkpoint's length.
             self._log = (self.path / "metrics.jsonl").open("rb+")
             self._log.seek(0, os.SEEK_END)
@@ -124,14 +140,14 @@ class RunFolder:
                 "choose another place"
             ) from error
 
-    def _make(self, recipe: Recipe, settings: Mapping[str, Any]) -> None:
+    def _make(self, recipe: Recipe, how: Mapping[str, Any]) -> None:
         """Fill a new folder under another name and move it into place, so that it is complete."""
         home = self.path
         if not home.exists():
             home.parent.mkdir(parents=True, exist_ok=True)
             home = home.with_name(f".{home.name}.{self.identity[:8]}")
         try:
-            self._fill(home, recipe, settings)
+            self._fill(home, recipe, how)
             if home != self.path:
                 home.rename(self.path)
             sync_folder(self.path.parent)
@@ -140,7 +156,7 @@ class RunFolder:
                 shutil.rmtree(home, ignore_errors=True)
             raise
 
-    def _fill(self, home: Path, recipe: Recipe, settings: Mapping[str, Any]) -> None:
+    def _fill(self, home: Path, recipe: Recipe, how: Mapping[str, Any]) -> None:
         (home / "checkpoints").mkdir(parents=True)
         (home / "metrics.jsonl").touch()
         recipe.save(home / "recipe.json")
@@ -149,8 +165,15 @@ class RunFolder:
         if self._reading is not None:
             jsonfile.write(home / "reading.json", self._reading)
         facts = {"identity": self.identity, **environment(), **self.facts}
-        jsonfile.write(home / "environment.json", {**facts, "settings": dict(settings)})
+        jsonfile.write(home / "environment.json", {**facts, **how})
         sync_folder(home)
+
+    @property
+    def how_to_go_on(self) -> str:
+        """What to do to go on with the run: the command if it can find the task, else the call."""
+        if self.facts.get("source"):
+            return f"go on with: cyclr fit --resume {self.path}"
+        return "to go on, make the same call again with resume=True"
 
     @property
     def recipe(self) -> Recipe:
@@ -241,23 +264,30 @@ class RunFolder:
         self._log.seek(0, os.SEEK_END)
 
     def close(self, run: Run | None = None) -> None:
-        """Close the files; with a run, write the summary that says it is finished.
+        """Close the files and let others in; with a run, write the summary: it is finished.
 
         Raises:
             TrainingError: What was still to be written cannot be.
         """
+        try:
+            self._close_log()
+            if run is not None:
+                jsonfile.write(self.path / "run.json", run.to_dict())
+                sync_folder(self.path)
+        except (InputError, OSError) as error:
+            raise TrainingError(f"cannot write the run's summary: {error}") from error
+        finally:
+            lock, self._lock = self._lock, None
+            if lock is not None:
+                lock.close()
+
+    def _close_log(self) -> None:
         log, self._log = self._log, None
         if log is not None:
             try:
                 log.close()
             except OSError as error:
                 raise self._cannot_log(error) from error
-        if run is not None:
-            try:
-                jsonfile.write(self.path / "run.json", run.to_dict())
-                sync_folder(self.path)
-            except (InputError, OSError) as error:
-                raise TrainingError(f"cannot write the run's summary: {error}") from error
 
     def _cannot_log(self, error: OSError) -> TrainingError:
         return TrainingError(f"cannot write {self.path / 'metrics.jsonl'}: {error.strerror}")

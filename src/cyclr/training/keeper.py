@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -41,7 +42,8 @@ class FolderKeeper:
         on_stopping_point: Called with the count of updates and the metrics.
         on_evaluation: The same for every evaluation.
         on_recipe: Called with the recipe at the start and whenever it changes.
-        tell: Called with remarks.
+        tell: Called with a sentence about every decision.
+        warn: Called with a sentence about what was measured and is not a number, once.
 
     Attributes:
         track: Called with a step's values and the step, for trackers; None for none.
@@ -62,12 +64,14 @@ class FolderKeeper:
         on_evaluation: Callable[[int, Mapping[str, float]], None] | None,
         on_recipe: Callable[[Recipe], None] | None,
         tell: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
         self._home, self._kept = home, kept
         self._model, self._optimizer = model, optimizer
         self._on_step, self._on_stopping_point = on_step, on_stopping_point
         self._on_evaluation = on_evaluation
-        self._on_recipe, self._tell = on_recipe, tell
+        self._on_recipe, self._tell, self._warn = on_recipe, tell, warn
+        self._warned = False
         self.track: Track | None = None
         self.decisions: list[dict[str, Any]] = []
         self.extensions = 0
@@ -94,6 +98,17 @@ class FolderKeeper:
             self._on_evaluation(step, metrics)
         if stopping_point and self._home is None and self._on_stopping_point is not None:
             self._on_stopping_point(step, metrics)
+        self._remark_on_nan(step, metrics)
+
+    def _remark_on_nan(self, step: int, metrics: Mapping[str, float]) -> None:
+        names = [name for name, value in metrics.items() if math.isnan(value)]
+        if names and not self._warned:
+            self._warned = True
+            self._warn(
+                f"step {step:,}: {' and '.join(names)} {'is' if len(names) == 1 else 'are'} NaN, "
+                "which counts as no gain; check the validation data, the loss function and the "
+                "metrics (said once)"
+            )
 
     def decided(self, step: int, kind: str, why: str) -> None:
         """Log a decision."""
@@ -101,7 +116,7 @@ class FolderKeeper:
         self.decisions.append(decision)
         if self._home is not None:
             self._home.log(decision)
-            self._tell(f"step {step:,}: {why}; {_DECISIONS[kind]}")
+        self._tell(f"step {step:,}: {why}; {_DECISIONS[kind]}")
 
     def follows(self, recipe: Recipe) -> None:
         """Take note of the recipe that is followed from here on."""
@@ -145,8 +160,8 @@ class FolderKeeper:
         if self.last_kept is None:
             return "no checkpoint has been written yet; make room or choose another place"
         return (
-            f"the checkpoint of step {self.last_kept:,} is whole; make room, and go on with "
-            f"cyclr fit --resume {self._home.path}"
+            f"the checkpoint of step {self.last_kept:,} is whole; make room; "
+            f"{self._home.how_to_go_on}"
         )
 
     def finish(self, run: Run) -> None:

@@ -19,11 +19,12 @@ from cyclr.recipe import Recipe
 from cyclr.training.curves import Curves
 from cyclr.training.decisions import Judge
 from cyclr.training.distributed import Processes
+from cyclr.training.evaluation import Evaluator
 from cyclr.training.probes import Probes, Seen
 from cyclr.training.settings import Settings
 from cyclr.training.signals import StopRequest
 from cyclr.training.stream import Stream
-from cyclr.training.updates import Backward, Update
+from cyclr.training.updates import Backward, Update, check_loss
 
 _LOOK_EVERY = 20  # steps between reads of the loss: each read waits for the device
 _LOOK_SECONDS = 1.0  # … and seconds, so that slow steps are seen and signals heard soon
@@ -96,7 +97,7 @@ class Loop:
     stop: StopRequest
     probes: Probes | None = None
     ema: tuple[torch.optim.swa_utils.AveragedModel, nn.Module] | None = None
-    evaluate: Callable[[], dict[str, float]] | None = None
+    evaluate: Evaluator | None = None
     step: int = 0
     skipped: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
@@ -163,7 +164,11 @@ class Loop:
                     loss = self.loss_fn(self.model(inputs), targets)
                 if weight != 1.0:
                     loss = loss * weight
-                self.backward(loss)
+                try:
+                    self.backward(loss)
+                except (RuntimeError, TypeError, AttributeError):
+                    check_loss(loss)  # says what is wrong with it, if that was the cause
+                    raise
             part = loss.detach()
             total = part if total is None else total + part
         assert total is not None
@@ -265,7 +270,7 @@ class Loop:
         pending, self._pending = self._pending, []
         if not pending:
             return
-        stacked = torch.stack([loss for _, loss, _ in pending])
+        stacked = torch.stack([loss for _, loss, _ in pending]).flatten()  # of shape (1,), too
         losses = self.processes.mean(stacked).tolist()
         for (step, _, seen), loss in zip(pending, losses, strict=True):
             line = {"step": step, "loss": loss, **self._curves.at(step)}

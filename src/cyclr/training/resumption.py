@@ -7,11 +7,13 @@ from collections.abc import Callable
 
 from torch import nn
 
+from cyclr import jsonfile
 from cyclr.errors import CheckpointError, Interrupted
 from cyclr.recipe import Recipe
 from cyclr.training.assembly import Work
 from cyclr.training.checkpoints import Checkpoint, clear_leftovers, latest_good, load_weights
 from cyclr.training.extension import extend
+from cyclr.training.facts import differences, facts_of
 from cyclr.training.folder import RunFolder
 from cyclr.training.keeper import FolderKeeper
 from cyclr.training.loop import Loop
@@ -22,13 +24,13 @@ from cyclr.training.state import restore
 Tell = Callable[[str], None]
 
 
-def check_same_run(home: RunFolder, recipe: Recipe, settings: Settings) -> None:
+def check_same_run(home: RunFolder, work: Work, settings: Settings) -> None:
     """Make sure that a run is gone on with as it was begun.
 
     Raises:
         CheckpointError: The recipe or a setting that decides the numbers is another.
     """
-    begun = home.recipe
+    begun, recipe = home.recipe, work.recipe
     if _essence(begun) != _essence(recipe):
         raise CheckpointError(
             f"{home.path} was trained by another recipe: {_differences(begun, recipe)}; go on with "
@@ -39,6 +41,23 @@ def check_same_run(home: RunFolder, recipe: Recipe, settings: Settings) -> None:
         raise CheckpointError(
             f"{home.path} was trained with other settings: {'; '.join(differences)}; go on with "
             "what they were, or train anew in another folder"
+        )
+
+
+def check_same_work(home: RunFolder, work: Work) -> None:
+    """Make sure that data and optimizer are those that a run was begun with, as far as one can see.
+
+    Runs of earlier versions have not noted them, and are gone on with unseen.
+
+    Raises:
+        CheckpointError: Size or number of batches, number of examples, or a setting of the
+            optimizer is another.
+    """
+    changed = differences(home.facts.get("work") or {}, jsonfile.plain(facts_of(work)))
+    if changed:
+        raise CheckpointError(
+            f"{home.path} was trained with other data or another optimizer: {'; '.join(changed)}; "
+            "go on with what they were, or train anew in another folder"
         )
 
 
@@ -89,7 +108,7 @@ def begin(home: RunFolder | None, loop: Loop, keeper: FolderKeeper, work: Work, 
     if home is None:
         return
     if loop.processes.main:
-        home.open(work.recipe, loop.settings.to_dict())
+        home.open(work.recipe, loop.settings.to_dict(), facts_of(work))
     if not home.resumed:
         return
     found = None
@@ -147,7 +166,7 @@ def _interrupted(home: RunFolder | None, loop: Loop) -> Interrupted:
     if home is None:
         how = "there is no run folder, so nothing has been kept"
     else:
-        how = f"a checkpoint has been written; go on with: cyclr fit --resume {home.path}"
+        how = f"a checkpoint has been written; {home.how_to_go_on}"
     return Interrupted(f"{where}; {how}", signal=number, step=loop.step)
 
 
@@ -159,7 +178,9 @@ def take_up(
     Raises:
         CheckpointError: It is another run, or cycles are to be added and it has not finished.
     """
-    check_same_run(home, work.recipe, settings)
+    check_same_run(home, work, settings)
+    if main:  # the others may load parts of their own
+        check_same_work(home, work)
     finished = home.finished()
     if cycles is None:
         if finished is not None:

@@ -13,6 +13,8 @@ import torch
 from accelerate import Accelerator, DistributedType
 from torch.optim.optimizer import Optimizer
 
+from cyclr.errors import InputError
+
 _PLAIN = (
     DistributedType.NO,
     DistributedType.MULTI_CPU,
@@ -64,3 +66,32 @@ def make_update(accelerator: Accelerator, prepared: Any, optimizer: Optimizer) -
 
 def _is_plain(accelerator: Accelerator) -> bool:
     return accelerator.scaler is None and accelerator.distributed_type in _PLAIN
+
+
+def check_loss(loss: Any, *, training: bool = True) -> None:
+    """Refuse a loss that no gradient can be taken of.
+
+    Args:
+        loss: What loss_fn gave.
+        training: Whether it was given in training, with gradients.
+
+    Raises:
+        InputError: It is not one number, or depends on no parameter.
+    """
+    if isinstance(loss, torch.Tensor) and loss.numel() != 1:
+        raise InputError(
+            f"loss_fn gave a loss of shape {tuple(loss.shape)}; make it one number, a mean over "
+            'the batch, such as by .mean() or reduction="mean"'
+        )
+    if not training:
+        return
+    if not isinstance(loss, torch.Tensor):
+        raise InputError(
+            f"loss_fn gave {type(loss).__name__} instead of a tensor, and no gradient can be taken "
+            "of it; give the tensor itself, without float() or .item()"
+        )
+    if not loss.requires_grad:
+        raise InputError(
+            "the loss does not depend on any parameter that requires a gradient, so there is "
+            "nothing to train; unfreeze some, and do not detach the loss"
+        )
