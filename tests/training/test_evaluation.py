@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cyclr.errors import DataError
-from cyclr.training.evaluation import accuracy, evaluate
+from cyclr.training.evaluation import accuracy, evaluate, suited_metrics
 
 
 def _net() -> nn.Sequential:
@@ -80,3 +80,34 @@ def test_no_batch_is_an_error() -> None:
 def test_accuracy_is_per_example() -> None:
     outputs = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]])
     assert accuracy(outputs, torch.tensor([1, 1, 1])).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets", "suited"),
+    [
+        (torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), True),
+        (torch.zeros(4, 2, 5, 5), torch.zeros(4, 5, 5, dtype=torch.uint8), True),
+        (torch.zeros(4, 2), torch.zeros(4, dtype=torch.bool), True),
+        (torch.zeros(4, 1), torch.zeros(4, dtype=torch.int64), False),  # one logit, or a count
+        (torch.zeros(4), torch.zeros(4, dtype=torch.int64), False),
+        (torch.zeros(4, 3), torch.zeros(4, 3, dtype=torch.int64), False),  # several labels
+        (torch.zeros(4, 3), torch.zeros(4), False),
+        ({"logits": torch.zeros(4, 3)}, torch.zeros(4, dtype=torch.int64), False),
+        (torch.zeros(4, 3), [0, 1, 2, 0], False),
+    ],
+)
+def test_accuracy_is_measured_where_it_means_something(outputs, targets, suited) -> None:
+    assert set(suited_metrics(outputs, targets)) == ({"accuracy"} if suited else set())
+
+
+def test_one_logit_has_its_loss_only() -> None:
+    torch.manual_seed(0)
+    net, inputs = nn.Linear(4, 1), torch.randn(10, 4)
+    targets = (inputs[:, 0] > 0).long()
+
+    def loss(outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(outputs[:, 0], wanted.float())
+
+    found = evaluate(net, [(inputs[:6], targets[:6]), (inputs[6:], targets[6:])], loss)
+    assert set(found) == {"val_loss"}
+    assert found["val_loss"] == pytest.approx(float(loss(net(inputs), targets).detach()))

@@ -114,3 +114,10 @@ def test_a_run_without_cycle_ends_and_a_run_without_folder_are_told(tmp_path: Pa
         ensemble(tmp_path, net(), _held(), LOSS)
     with pytest.raises(InputError, match="snapshots are kept in a run folder"):
         run(None, snapshots=True)
+
+
+def test_single_logits_are_averaged_as_they_are() -> None:
+    torch.manual_seed(0)
+    members, inputs = [nn.Linear(3, 1), nn.Linear(3, 1)], torch.randn(5, 3)
+    both = Ensemble(members, probabilities=True)(inputs)
+    torch.testing.assert_close(both, (members[0](inputs) + members[1](inputs)) / 2)

@@ -19,7 +19,7 @@ from cyclr.recipe import Recipe, plan
 from cyclr.training import Run, RunFolder, fit
 from cyclr.training.checks import check_optimizer
 from cyclr.training.distributed import Processes, together
-from cyclr.training.evaluation import default_metrics, evaluate
+from cyclr.training.evaluation import evaluate
 
 __all__ = ["Parts", "batch_size_of", "build", "build_for", "challenge", "find", "run_task", "train"]
 
@@ -156,8 +156,7 @@ def _shared_step(
 
 def _measure(parts: Parts) -> Callable[[Any], Mapping[str, float]]:
     metrics = parts.task.metrics
-    chosen = default_metrics(parts.validation) if metrics is None else metrics
-    return lambda model: evaluate(model, parts.validation, parts.task.loss_fn, chosen)
+    return lambda model: evaluate(model, parts.validation, parts.task.loss_fn, metrics)
 
 
 def train(

@@ -37,7 +37,9 @@ class Task:
         batch_size: Examples per update, ≥ 1.
         epochs: Budget when the user gives none, ≥ 1.
         metrics: By name, ``metric(outputs, targets)`` per example or as a mean. None means
-            ``accuracy`` if targets are whole numbers, otherwise nothing but the loss.
+            ``accuracy`` if targets are whole numbers and outputs have a column for each class,
+            otherwise nothing but the loss. A metric's values are averaged over the examples, so
+            one such as recall, which a batch alone does not have, comes out otherwise.
         prepare: Applied to every batch's inputs, in training and evaluation; for in-memory data,
             such as scaling bytes.
         augment: ``augment(inputs, generator)`` changes a training batch at random, drawing only

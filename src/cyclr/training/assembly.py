@@ -18,7 +18,7 @@ from cyclr.integrations.torch import Scheduler
 from cyclr.recipe import Recipe
 from cyclr.training.decisions import Judge
 from cyclr.training.distributed import Processes, on_cpus
-from cyclr.training.evaluation import Evaluator, Metrics, default_metrics
+from cyclr.training.evaluation import Evaluator, Metrics
 from cyclr.training.loop import Keeper, Loop
 from cyclr.training.probes import Probes
 from cyclr.training.settings import Settings
@@ -39,7 +39,7 @@ class Work:
         loss_fn: ``loss_fn(outputs, targets)``.
         recipe: What to run.
         validation: Data to evaluate on, or None.
-        metrics: By name; None for what the validation data suggests.
+        metrics: By name; None for those that suit the data.
     """
 
     model: nn.Module
@@ -49,12 +49,6 @@ class Work:
     recipe: Recipe
     validation: Any
     metrics: Metrics | None
-
-    def chosen_metrics(self) -> Metrics:
-        """Give the metrics to measure."""
-        if self.metrics is not None or self.validation is None:
-            return self.metrics or {}
-        return default_metrics(self.validation)
 
 
 def make_accelerator(settings: Settings) -> Accelerator:
@@ -141,7 +135,7 @@ def _evaluator(
         models={"": model} if ema is None else {"": model, "ema_": ema[0]},
         validation=work.validation,
         loss_fn=work.loss_fn,
-        metrics=work.chosen_metrics(),
+        metrics=work.metrics,
         processes=processes,
         prepare=prepare,
     )

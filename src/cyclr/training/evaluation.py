@@ -28,7 +28,7 @@ def evaluate(
     model: nn.Module,
     batches: Any,
     loss_fn: Callable[[Any, Any], torch.Tensor],
-    metrics: Metrics,
+    metrics: Metrics | None = None,
     *,
     processes: Processes | None = None,
     prepare: Callable[[Any], Any] | None = None,
@@ -40,7 +40,8 @@ def evaluate(
         model: Left in the mode it was in.
         batches: Iterable of ``(inputs, targets)``.
         loss_fn: ``loss_fn(outputs, targets)``, a mean over the batch.
-        metrics: By name, ``metric(outputs, targets)``: one number, or one per example.
+        metrics: By name, ``metric(outputs, targets)``: one number, or one per example. None for
+            those that suit the first batch, see :func:`suited_metrics`.
         processes: Share the batches among these, and give each of them the average over all.
         prepare: Applied to each batch's inputs on the device, such as a change of memory format.
         most: Look at so many batches at most, ≥ 1; None for all.
@@ -53,21 +54,23 @@ def evaluate(
     """
     device = next(model.parameters()).device
     together = Processes() if processes is None else processes
-    sums = [0.0] * (1 + len(metrics))
+    sums: list[float] = []
     count = 0
     with evaluating(model):
         for batch in itertools.islice(batches, most):
             part, n = together.share_for_evaluation(pair(batch, remedy=_FORM))
             inputs, targets = to_device(part, device)
             outputs = model(inputs if prepare is None else prepare(inputs))
+            metrics = suited_metrics(outputs, targets) if metrics is None else metrics
             found = [loss_fn(outputs, targets), *(m(outputs, targets) for m in metrics.values())]
+            sums = sums or [0.0] * len(found)
             for i, value in enumerate(found):
                 sums[i] += float(torch.as_tensor(value).float().mean()) * n if n else 0.0
             count += n
-    *sums, examples = together.total([*sums, count])
+    *sums, examples = together.total([*(sums or [0.0]), count])
     if examples == 0:
         raise DataError("the validation data is empty: there is not a single batch")
-    names = ("val_loss", *(f"val_{name}" for name in metrics))
+    names = ("val_loss", *(f"val_{name}" for name in metrics or {}))
     return {name: total / examples for name, total in zip(names, sums, strict=True)}
 
 
@@ -89,7 +92,7 @@ class Evaluator:
         models: What to measure, by what its metrics' names begin with.
         validation: Data to evaluate on.
         loss_fn: ``loss_fn(outputs, targets)``.
-        metrics: By name.
+        metrics: By name; None for those that suit the data.
         processes: Who evaluates together.
         prepare: Applied to each batch's inputs on the device.
     """
@@ -97,7 +100,7 @@ class Evaluator:
     models: Mapping[str, nn.Module]
     validation: Any
     loss_fn: Callable[[Any, Any], torch.Tensor]
-    metrics: Metrics
+    metrics: Metrics | None
     processes: Processes
     prepare: Callable[[Any], Any] | None
 
@@ -116,18 +119,22 @@ class Evaluator:
             InputError: The loss is not one number, or a metric gives no numbers.
             DataError: There is no batch.
         """
-        tried = {name: _tried(name, metric) for name, metric in self.metrics.items()}
+        given = self.metrics
+        tried = None if given is None else {n: _tried(n, metric) for n, metric in given.items()}
 
         def loss_fn(outputs: Any, targets: Any) -> Any:
             loss = self.loss_fn(outputs, targets)
             check_loss(loss, training=False)
             return loss
 
-        with Snapshot(called=(self.loss_fn, *self.metrics.values())):
+        with Snapshot(called=(self.loss_fn, *(given or {}).values())):
             return self._measure(loss_fn, tried, most=1)
 
     def _measure(
-        self, loss_fn: Callable[[Any, Any], torch.Tensor], metrics: Metrics, most: int | None = None
+        self,
+        loss_fn: Callable[[Any, Any], torch.Tensor],
+        metrics: Metrics | None,
+        most: int | None = None,
     ) -> dict[str, float]:
         found: dict[str, float] = {}
         for prefix, model in self.models.items():
@@ -169,18 +176,18 @@ def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return outputs.argmax(dim=1) == targets
 
 
-def default_metrics(batches: Any) -> dict[str, Callable[[Any, Any], Any]]:
-    """Choose accuracy when the targets are whole numbers, and nothing otherwise.
+def suited_metrics(outputs: Any, targets: Any) -> Metrics:
+    """Choose accuracy for targets that are classes and outputs with a column for each.
 
-    Raises:
-        DataError: There is no batch to look at.
+    ::
+
+        outputs (n, classes, …), classes ≥ 2;   targets (n, …), whole numbers or booleans
+
+    Anything else has the loss only: one logit, counts, targets that are not numbers.
     """
-    with Snapshot(batches):
-        first = next(iter(batches), None)
-    if first is None:
-        raise DataError("the validation data is empty: there is not a single batch")
-    _, targets = pair(first, remedy=_FORM)
-    whole = isinstance(targets, torch.Tensor) and not (
-        targets.is_floating_point() or targets.is_complex()
-    )
-    return {"accuracy": accuracy} if whole else {}
+    if not (isinstance(outputs, torch.Tensor) and isinstance(targets, torch.Tensor)):
+        return {}
+    whole = not (targets.is_floating_point() or targets.is_complex())
+    columns = outputs.dim() >= 2 and outputs.shape[1] >= 2
+    fits = columns and targets.shape == (*outputs.shape[:1], *outputs.shape[2:])
+    return {"accuracy": accuracy} if whole and fits else {}

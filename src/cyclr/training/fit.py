@@ -218,6 +218,6 @@ def _with_snapshots(run: Run, loop: Loop, work: Work) -> Run:
             work.batches,
             work.validation,
             work.loss_fn,
-            work.chosen_metrics(),
+            work.metrics,
         )
     return dataclasses.replace(run, snapshots=loop.processes.first_says(found))

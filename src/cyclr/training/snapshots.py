@@ -17,7 +17,7 @@ from cyclr.errors import CheckpointError
 from cyclr.integrations.torch import Snapshot
 from cyclr.integrations.torch.batches import pair
 from cyclr.training.checkpoints import Checkpoint, list_steps, load_weights, read_checkpoint
-from cyclr.training.evaluation import Metrics, default_metrics, evaluate
+from cyclr.training.evaluation import Metrics, evaluate
 
 _FORM = "make the loader give pairs"
 
@@ -45,12 +45,14 @@ def cycle_ends(folder: str | os.PathLike[str], *, last: int | None = None) -> li
 class Ensemble(nn.Module):
     """Several models whose predictions are averaged.
 
-    For whole-number targets (classes), probabilities are averaged, and their logarithm is given:
-    for cross entropy that is as good as logits. For other targets, outputs are averaged.
+    For whole-number targets (classes) and a logit for each, probabilities are averaged, and their
+    logarithm is given: for cross entropy that is as good as logits. Otherwise outputs are averaged,
+    a single logit too.
 
     Args:
         models: At least one, of the same form.
-        probabilities: Whether outputs are logits along axis 1, and probabilities are averaged.
+        probabilities: Whether outputs of two columns and more are logits along axis 1, of which the
+            probabilities are averaged.
     """
 
     def __init__(self, models: list[nn.Module], *, probabilities: bool) -> None:
@@ -61,7 +63,8 @@ class Ensemble(nn.Module):
     def forward(self, inputs: Any) -> torch.Tensor:
         """Average the members' predictions."""
         outputs = [member(inputs) for member in self.members]
-        if not self._probabilities:
+        columns = all(output.dim() >= 2 and output.shape[1] >= 2 for output in outputs)
+        if not (self._probabilities and columns):
             return torch.stack(outputs).mean(0)
         logs = torch.stack([output.log_softmax(1) for output in outputs])
         return torch.logsumexp(logs, 0) - torch.log(torch.tensor(float(len(outputs))))
@@ -94,11 +97,10 @@ def ensemble(
 
     Reference: arXiv 1608.03983, Table 2 (snapshot ensembles).
     """
-    chosen = default_metrics(batches) if metrics is None else metrics
     members = [_loaded(model, checkpoint) for checkpoint in cycle_ends(folder, last=last)]
     together = Ensemble(members, probabilities=_classes(batches))
     with Snapshot(batches):
-        return evaluate(together, batches, loss_fn, chosen)
+        return evaluate(together, batches, loss_fn, metrics)
 
 
 def average(
@@ -146,7 +148,7 @@ def summarize(
     batches: Any,
     validation: Any,
     loss_fn: Callable[[Any, Any], torch.Tensor],
-    metrics: Metrics,
+    metrics: Metrics | None,
 ) -> dict[str, Any]:
     """Measure the last model, the ensemble and the averaged weights; keep the latter.
 
