@@ -64,8 +64,15 @@ def test_a_task_that_gives_the_same_model_again_is_refused() -> None:
 
 
 def test_a_task_without_data_is_a_data_error() -> None:
-    with pytest.raises(DataError, match="there are 0 inputs and 0 targets"):
-        build(small_task(train=(torch.zeros(0, 8), torch.zeros(0))))
+    nothing = (torch.zeros(0, 8), torch.zeros(0))
+    for field in ("train", "validation"):
+        with pytest.raises(DataError, match=rf"^Task\.{field}: .*there are 0 inputs and 0 targets"):
+            build(small_task(**{field: nothing}))
+
+
+def test_arrays_are_to_be_made_tensors() -> None:
+    with pytest.raises(DataError, match=r"got a pair that begins with ndarray; make each a tensor"):
+        build(small_task(train=(np.zeros((4, 8)), np.zeros(4))))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from accelerate.utils import set_seed
 
 from cyclr import jsonfile
-from cyclr.errors import InputError, SpecError, TaskError, complaint
+from cyclr.errors import DataError, InputError, SpecError, TaskError, complaint
 from cyclr.experiments.task import Task
 from cyclr.recipe import Recipe
 from cyclr.schedules import Constant, Units
@@ -125,13 +127,25 @@ def build(task: Task, *, seed: int = 0, batch_size: int | None = None) -> Parts:
     options: dict[str, Any] = {"prepare": task.prepare, "augment": task.augment}
     validation = None
     if task.validation is not None:
-        validation = make_loader(task.validation, 4 * size, seed=seed, train=False, **options)
+        with _named("validation"):
+            validation = make_loader(task.validation, 4 * size, seed=seed, train=False, **options)
+    with _named("train"):
+        batches = make_loader(task.train, size, seed=seed, **options)
     return Parts(
         task=task,
         seed=seed,
         model=model,
         optimizer=optimizer,
-        batches=make_loader(task.train, size, seed=seed, **options),
+        batches=batches,
         validation=validation,
         batch_size=size,
     )
+
+
+@contextmanager
+def _named(field: str) -> Iterator[None]:
+    """Have an error about data say which of the task's it is."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"Task.{field}: {error}") from error

@@ -207,6 +207,12 @@ def make_loader(
         sampler = EpochBatches(len(data), batch_size, seed=seed, shuffle=train)
         return _loader(data, batch_sampler=_Indices(sampler))
     remedy = "pass two tensors of equal length, or a map-style data set"
+    if isinstance(data, tuple) and len(data) == 2 and hasattr(data[0], "__array__"):
+        kind = type(data[0]).__name__
+        raise DataError(
+            f"data must be tensors or a data set, got a pair that begins with {kind}; make each a "
+            "tensor, with torch.as_tensor(…)"
+        )
     raise DataError(complaint("data", "(inputs, targets) or a data set", type(data), remedy))
 
 
