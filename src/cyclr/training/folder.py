@@ -170,7 +170,7 @@ class RunFolder:
 
     @property
     def how_to_go_on(self) -> str:
-        """What to do to go on with the run: the command if it can find the task, else the call."""
+        """Words on how to go on, by the command if it can find the task, otherwise by the call."""
         if self.facts.get("source"):
             return f"go on with: cyclr fit --resume {self.path}"
         return "to go on, make the same call again with resume=True"
