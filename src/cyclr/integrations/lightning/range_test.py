@@ -11,8 +11,9 @@ from typing import Any
 from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import DataError, InputError, complaint
-from cyclr.integrations.lightning.package import loggers, pl
+from cyclr.integrations.lightning.package import pl
 from cyclr.integrations.lightning.traceless import interruptible, is_datamodule, quiet, twin, unseen
+from cyclr.integrations.lightning.trainers import trainer_like
 from cyclr.integrations.torch.attributes import Attributes
 from cyclr.integrations.torch.groups import describe, set_value
 from cyclr.integrations.torch.snapshot import Snapshot
@@ -42,7 +43,9 @@ def range_test(
     was: the module's weights and attributes, the data's position, the random generators.
 
     With several optimizers or parameter groups, the sweep is the rate of the group whose rate is
-    largest, and all ratios are kept. Schedulers of the module do nothing meanwhile.
+    largest, and all ratios are kept. Schedulers of the module do nothing meanwhile. The module sees
+    your Trainer's ``max_epochs``, ``max_steps`` and ``estimated_stepping_batches``, which do not
+    end the sweep.
 
     Args:
         trainer: Your Trainer, on one device.
@@ -86,35 +89,10 @@ def range_test(
             # The module has been set up, and what it was set up with is in use.
             module.setup = module.teardown = module.prepare_data = _nothing
         source = {"datamodule" if is_datamodule(data) else "train_dataloaders": twin(data)}
-        _trainer_like(trainer, sweeper).fit(module, **source)
+        trainer_like(trainer, sweeper).fit(module, **source)
     if sweeper.test is None or sweeper.test.step == 0:
         raise DataError("data is empty: there is not a single batch to train on")
     return sweeper.test.record
-
-
-def _trainer_like(trainer: Any, sweeper: _Sweeper) -> Any:
-    """Make a Trainer that computes like another and does nothing else."""
-    device = trainer.strategy.root_device
-    return pl.Trainer(
-        accelerator=device.type,
-        devices=1 if device.index is None else [device.index],
-        precision=trainer.precision,
-        accumulate_grad_batches=trainer.accumulate_grad_batches,
-        gradient_clip_val=trainer.gradient_clip_val,
-        gradient_clip_algorithm=trainer.gradient_clip_algorithm,
-        limit_train_batches=trainer.limit_train_batches,
-        overfit_batches=trainer.overfit_batches,
-        default_root_dir=trainer.default_root_dir,
-        max_epochs=-1,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        callbacks=[sweeper],
-        logger=loggers.DummyLogger(),  # not none: a training_step may well use self.logger
-        log_every_n_steps=1,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
 
 
 class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is installed
@@ -146,7 +124,8 @@ class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is
         self._scaler = copy.deepcopy(trainer.precision_plugin.state_dict())
 
     def on_fit_start(self, trainer: Any, *_: Any) -> None:
-        """Make the optimizers the sweep's own."""
+        """Make the optimizers the sweep's own, and go on however long it takes."""
+        trainer.lift()
         optimizers = trainer.optimizers
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
         # A module may return the same objects each time, those of a running fit: they are
