@@ -73,3 +73,24 @@ class TestLimits:
         assert fitted.max_epochs == 1
         fitted.fit(module, digits())
         assert fitted.global_step == 29
+
+
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+def test_a_scheduler_that_monitors_a_validation_does_nothing(interval) -> None:
+    rates: list = []
+
+    def configure(module):
+        optimizer = sgd(module.parameters())
+        made = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+        monitored = {"scheduler": made, "monitor": "val_loss", "interval": interval}
+        return {"optimizer": optimizer, "lr_scheduler": monitored}
+
+    class Stepped(Net):
+        def lr_scheduler_step(self, scheduler, metric) -> None:
+            rates.append("scheduler")
+
+        def on_before_optimizer_step(self, optimizer) -> None:
+            rates.append(optimizer.param_groups[0]["lr"])
+
+    assert len(range_test(trainer(), Stepped(configure), digits(), sweep=SWEEP)) == 40
+    assert rates == pytest.approx([SWEEP(step) for step in range(40)])

@@ -135,8 +135,10 @@ class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is
         for optimizer in optimizers:
             optimizer._optimizer_step_pre_hooks.clear()
             optimizer._optimizer_step_post_hooks.clear()
-        for scheduler in schedulers:
-            scheduler.step = _nothing
+        for config in trainer.lr_scheduler_configs:
+            config.scheduler.step = _nothing
+            # No interval of Lightning's, which would look for what a scheduler monitors.
+            config.interval = "never"
         rates = [float(group.get("initial_lr", group["lr"])) for group in _groups(trainer)]
         self._factors = [rate / max(rates) if max(rates) > 0 else 1.0 for rate in rates]
         for mine, theirs in zip(optimizers, self._running, strict=bool(self._running)):
