@@ -11,6 +11,7 @@ from typing import Any
 from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import DataError, InputError, complaint
+from cyclr.integrations.driver import new_test
 from cyclr.integrations.lightning.package import pl
 from cyclr.integrations.lightning.traceless import interruptible, is_datamodule, quiet, twin, unseen
 from cyclr.integrations.lightning.trainers import trainer_like
@@ -62,7 +63,8 @@ def range_test(
         on_step: Called after every update with the running test, for progress.
 
     Raises:
-        InputError: The Trainer uses several devices, or arguments do not go together.
+        InputError: The Trainer uses several devices, the test given as sweep has been driven
+            already, or arguments do not go together.
         DataError: The data is empty, or an iterator that cannot be started again.
 
     Reference: arXiv 1506.01186, section 3.3.
@@ -75,13 +77,14 @@ def range_test(
         raise InputError(complaint("trainer", "on one device", trainer.world_size, remedy))
     if sweep is not None and steps is not None:
         raise InputError("steps is the length of the default sweep; set it in your sweep instead")
+    test = new_test(sweep) if isinstance(sweep, RangeTest) else RangeTest(sweep, steps=steps)
     if hasattr(data, "__next__"):
         remedy = "pass what it was made from, such as the data loader"
         raise DataError(complaint("data", "re-iterable, not an iterator", data, remedy))
     known = trainer.lightning_module is module
     if data is None and known:
         data = trainer.train_dataloader
-    sweeper = _Sweeper(sweep, steps, metrics, on_step)
+    sweeper = _Sweeper(test, metrics, on_step)
     with unseen(module, data), quiet(), interruptible(), sweeper.memory:
         module.configure_callbacks = list
         if known and trainer.state.fn == "fit" and trainer.state.status == "running":
@@ -90,25 +93,17 @@ def range_test(
             module.setup = module.teardown = module.prepare_data = _nothing
         source = {"datamodule" if is_datamodule(data) else "train_dataloaders": twin(data)}
         trainer_like(trainer, sweeper).fit(module, **source)
-    if sweeper.test is None or sweeper.test.step == 0:
+    if test.step == 0:
         raise DataError("data is empty: there is not a single batch to train on")
-    return sweeper.test.record
+    return test.record
 
 
 class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is installed
     """Sets the sweep's rates and listens to the losses, within a Trainer of the sweep's own."""
 
-    def __init__(
-        self,
-        sweep: Schedule | RangeTest | None,
-        steps: int | None,
-        metrics: Sequence[str],
-        on_step: OnStep | None,
-    ) -> None:
-        self.test: RangeTest | None = None
+    def __init__(self, test: RangeTest, metrics: Sequence[str], on_step: OnStep | None) -> None:
         self.memory = ExitStack()
-        self._sweep = sweep
-        self._steps = steps
+        self._test = test
         self._metrics = tuple(metrics)
         self._on_step = on_step
         self._running: list[Optimizer] = []
@@ -149,18 +144,16 @@ class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is
 
     def on_train_start(self, trainer: Any, *_: Any) -> None:
         """Begin the test, with what is known only now."""
-        if isinstance(self._sweep, RangeTest):
-            self.test = self._sweep
-        else:
-            batches = trainer.num_training_batches
-            per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
-            self.test = RangeTest(
-                self._sweep,
-                steps=self._steps,
-                optimizer=describe(trainer.optimizers[0]),
-                steps_per_epoch=per_epoch if math.isfinite(batches) else None,
-            )
-        self._lr = self.test.ask()
+        batches = trainer.num_training_batches
+        self._test.fill_in(
+            optimizer=describe(trainer.optimizers[0]),
+            steps_per_epoch=(
+                math.ceil(batches / trainer.accumulate_grad_batches)
+                if math.isfinite(batches)
+                else None
+            ),
+        )
+        self._lr = self._test.ask()
         trainer.should_stop = self._lr is None
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
@@ -171,16 +164,15 @@ class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
         """Tell the loss once the update has been made."""
-        assert self.test is not None
         self._losses.append(self._loss(trainer, pl_module, outputs))
         if trainer.global_step == self._updates:
             return  # a micro-batch, or manual optimization that waits
         self._updates = trainer.global_step
-        self.test.tell(sum(self._losses) / len(self._losses), **self._measured(trainer))
+        self._test.tell(sum(self._losses) / len(self._losses), **self._measured(trainer))
         self._losses = []
         if self._on_step is not None:
-            self._on_step(self.test)
-        self._lr = self.test.ask()
+            self._on_step(self._test)
+        self._lr = self._test.ask()
         trainer.should_stop = self._lr is None
 
     def _loss(self, trainer: Any, pl_module: Any, outputs: Any) -> float:
