@@ -17,7 +17,9 @@ from cyclr.integrations.lightning.traceless import interruptible, is_datamodule,
 from cyclr.integrations.lightning.trainers import trainer_like
 from cyclr.integrations.torch.attributes import Attributes
 from cyclr.integrations.torch.groups import describe, set_value
+from cyclr.integrations.torch.nonfinite import blames_values
 from cyclr.integrations.torch.snapshot import Snapshot
+from cyclr.integrations.torch.sweeping import story
 from cyclr.rangetest import RangeRecord, RangeTest
 from cyclr.schedules.spec import Schedule
 
@@ -46,7 +48,8 @@ def range_test(
     With several optimizers or parameter groups, the sweep is the rate of the group whose rate is
     largest, and all ratios are kept. Schedulers of the module do nothing meanwhile. The module sees
     your Trainer's ``max_epochs``, ``max_steps`` and ``estimated_stepping_batches``, which do not
-    end the sweep.
+    end the sweep. An exception that the module raises because of NaN or infinity, after at least
+    one update, ends the sweep as ``non_finite`` and stands in the record's notes.
 
     Args:
         trainer: Your Trainer, on one device.
@@ -55,9 +58,10 @@ def range_test(
         data: A data loader or a collection of them, or a LightningDataModule. If None, what the
             Trainer has trained the module on, or else the module's own ``train_dataloader``.
         sweep: Schedule of the rate, or a :class:`~cyclr.rangetest.sweep.RangeTest` whose progress
-            you want to watch or whose record you want even after an interruption. By default an
-            exponential sweep from 1e-7 to 10.
-        steps: Length of the default sweep in updates, ≥ 2; 100 if None. Not with sweep.
+            you want to watch or whose record you want even after an interruption. By default the
+            test finds its range by itself: see :class:`~cyclr.rangetest.sweep.RangeTest`; if it
+            began too high, everything is put back and it is begun again lower.
+        steps: Without a sweep, how many steps lead from 1e-7 to 10, ≥ 2; 100 if None.
         metrics: Names under which ``training_step`` logs what the record shall hold too, such as
             ``("train_accuracy",)``.
         on_step: Called after every update with the running test, for progress.
@@ -81,21 +85,34 @@ def range_test(
     if hasattr(data, "__next__"):
         remedy = "pass what it was made from, such as the data loader"
         raise DataError(complaint("data", "re-iterable, not an iterator", data, remedy))
-    known = trainer.lightning_module is module
-    if data is None and known:
+    if data is None and trainer.lightning_module is module:
         data = trainer.train_dataloader
-    sweeper = _Sweeper(test, metrics, on_step)
+    while True:
+        _sweep(trainer, module, data, _Sweeper(test, metrics, on_step))
+        if test.step == 0:
+            raise DataError("data is empty: there is not a single batch to train on")
+        if not test.restart_lower():
+            return test.record
+
+
+def _sweep(trainer: Any, module: Any, data: Any, sweeper: _Sweeper) -> None:
+    """Go through the sweep once, and put everything back."""
     with unseen(module, data), quiet(), interruptible(), sweeper.memory:
         module.configure_callbacks = list
-        if known and trainer.state.fn == "fit" and trainer.state.status == "running":
+        if trainer.lightning_module is module and _is_fitting(trainer):
             sweeper.carry_over(trainer)
             # The module has been set up, and what it was set up with is in use.
             module.setup = module.teardown = module.prepare_data = _nothing
         source = {"datamodule" if is_datamodule(data) else "train_dataloaders": twin(data)}
-        trainer_like(trainer, sweeper).fit(module, **source)
-    if test.step == 0:
-        raise DataError("data is empty: there is not a single batch to train on")
-    return test.record
+        try:
+            trainer_like(trainer, sweeper).fit(module, **source)
+        except Exception as error:
+            if not sweeper.was_ended_by(error, module):
+                raise
+
+
+def _is_fitting(trainer: Any) -> bool:
+    return bool(trainer.state.fn == "fit" and trainer.state.status == "running")
 
 
 class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is installed
@@ -112,6 +129,7 @@ class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is
         self._lr: float | None = None
         self._losses: list[float] = []
         self._updates = 0
+        self._updating = False  # as opposed to fetching data, or telling how it goes
 
     def carry_over(self, trainer: Any) -> None:
         """Start from the state that a running fit has reached."""
@@ -159,11 +177,13 @@ class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         """Set the rates, again for each micro-batch: nothing else may have the last word."""
         assert self._lr is not None
+        self._updating = True
         for group, factor in zip(_groups(trainer), self._factors, strict=True):
             set_value(group, "lr", self._lr * factor)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
         """Tell the loss once the update has been made."""
+        self._updating = False
         self._losses.append(self._loss(trainer, pl_module, outputs))
         if trainer.global_step == self._updates:
             return  # a micro-batch, or manual optimization that waits
@@ -174,6 +194,16 @@ class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is
             self._on_step(self._test)
         self._lr = self._test.ask()
         trainer.should_stop = self._lr is None
+
+    def was_ended_by(self, error: Exception, module: Any) -> bool:
+        """End the test if an exception says that an update met NaN or infinity."""
+        step = self._test.step
+        if not self._updating or step == 0 or not blames_values(error, [module]):
+            return False
+        self._test.fail(story(step, error))
+        if self._on_step is not None:
+            self._on_step(self._test)
+        return True
 
     def _loss(self, trainer: Any, pl_module: Any, outputs: Any) -> float:
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs

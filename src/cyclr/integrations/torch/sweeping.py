@@ -138,7 +138,7 @@ class Sweeper:
         except Exception as error:
             if test.step == 0 or not blames_values(error, self.models):
                 raise
-            return math.nan, {}, _story(test.step, error)
+            return math.nan, {}, story(test.step, error)
         if not isinstance(told, Mapping):
             return as_number("loss", told), metrics, None
         if "loss" not in told:
@@ -173,7 +173,8 @@ class Sweeper:
 _OTHER = "In another process the step raised an exception about values that are not finite."
 
 
-def _story(step: int, error: Exception) -> str:
+def story(step: int, error: Exception) -> str:
+    """Say for the record's notes which exception ended a sweep."""
     words = " ".join(str(error).split())
     return (
         f"Step {step} raised {type(error).__name__} ({words[:200]}), taken as a sign of values "
