@@ -291,6 +291,16 @@ class TestRecord:
         assert record.metrics["train_accuracy"].values[-1] > 0.7
         assert record.loss[0] > record.loss[20] > 0
 
+    @pytest.mark.parametrize("given", [{}, {"optimizer": {"name": "Mine"}, "steps_per_epoch": 7}])
+    def test_a_test_of_the_user_s_learns_what_it_ran_with(self, given) -> None:
+        test = RangeTest(SWEEP, **given)
+        fitted = trainer(accumulate_grad_batches=2)
+        record = range_test(fitted, Net(), digits(), sweep=test)
+        assert record == test.record
+        facts = {"name": "SGD", "momentum": 0.9, "weight_decay": 0.0}
+        assert record.optimizer == given.get("optimizer", facts)
+        assert record.steps_per_epoch == given.get("steps_per_epoch", 15)
+
     def test_the_losses_are_those_of_plain_torch(self) -> None:
         """Of a sum over micro-batches too, each divided as Lightning divides it."""
 
@@ -456,6 +466,20 @@ class TestErrors:
             range_test(trainer(), module, data, sweep=0.1)
         with pytest.raises(InputError, match="trainer must be on one device, got 2"):
             range_test(trainer(devices=2), module, data)
+
+    def test_a_range_test_that_has_been_driven(self) -> None:
+        def fail(module):
+            raise AssertionError("nothing is to be made")
+
+        half = RangeTest(SWEEP)
+        half.tell(loss=half.ask() or 5.0)
+        whole = RangeTest(SWEEP)
+        range_test(trainer(), Net(), digits(), sweep=whole)
+        record = whole.record
+        for used, count in ((half, 1), (whole, 12)):
+            with pytest.raises(InputError, match=f"has made {count} updates already"):
+                range_test(trainer(), Net(fail), digits(), sweep=used)
+        assert whole.record == record
 
     @pytest.mark.filterwarnings("ignore:Total length of .DataLoader. across ranks is zero")
     def test_empty_data(self) -> None:

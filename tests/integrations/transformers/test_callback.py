@@ -209,7 +209,7 @@ class TestCallback:
 def test_range_test_plan_and_training_of_tiny_text(make, tmp_path) -> None:
     made = trainer(tmp_path, model=make(), per_device_train_batch_size=16, max_steps=1000)
     made.train_dataset = reviews(128) if make is not gpt2 else counting(128)
-    # By the rule that the way back does not move: where this net trains again is a matter of chance.
+    # By a rule that the way back does not move: where this net trains again, chance decides.
     reading = range_test(made, steps=60).read(rule="knee")
     recipe = cyclr.plan(reading, total_steps=160)
     made.add_callback(CycleCallback(recipe))

@@ -9,6 +9,7 @@ from typing import Any
 from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import SpecError, StateError, complaint
+from cyclr.integrations.lightning.added import numbers, with_new_groups
 from cyclr.integrations.lightning.package import pl
 from cyclr.integrations.torch.scheduler import Plan, Scheduler
 from cyclr.recipe import Recipe
@@ -49,6 +50,11 @@ class CycleCallback(pl.Callback):  # type: ignore[misc] # its type depends on wh
     ``max_epochs=-1`` to leave the length to the recipe. The position in the recipe is saved in
     Lightning's checkpoints, and ``trainer.fit(…, ckpt_path=…)`` goes on with the next update.
 
+    The recipe has the last word: its values are set after each update and once more right before
+    the next. What another callback sets meanwhile is not used, and a warning says so. A parameter
+    group that is added in the middle of training, as ``BaseFinetuning`` does, follows the recipe
+    from then on, at the ratio that its rate has to the recipe's when it is added.
+
     Args:
         recipe: One for all optimizers, or a sequence with one for each. The Trainer stops when all
             have ended.
@@ -67,7 +73,23 @@ class CycleCallback(pl.Callback):  # type: ignore[misc] # its type depends on wh
         self._allow_change = allow_change
         self._schedulers: list[Scheduler] = []
         self._hooks: list[Any] = []
+        self._after: list[Any] = []
         self._saved: list[dict[str, Any]] | None = None
+        self._warned = False
+
+    def setup(self, trainer: Any, *_: Any, stage: str) -> None:
+        """Refuse what needs the rate for itself.
+
+        Raises:
+            StateError: The Trainer has Lightning's StochasticWeightAveraging.
+        """
+        kind = pl.callbacks.StochasticWeightAveraging
+        if stage == "fit" and any(isinstance(other, kind) for other in trainer.callbacks):
+            raise StateError(
+                "StochasticWeightAveraging sets a rate of its own (swa_lrs), and CycleCallback "
+                "would set the same; leave out one of them, or average with Lightning's "
+                "WeightAveraging, which leaves the rate alone"
+            )
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Take over the optimizers, before a checkpoint changes their settings.
@@ -83,14 +105,18 @@ class CycleCallback(pl.Callback):  # type: ignore[misc] # its type depends on wh
                 "and CycleCallback would set the same rate; return the optimizer alone, or leave "
                 "out the callback"
             )
+        self._take_over(trainer)
+
+    def _take_over(self, trainer: Any) -> None:
         self._release()
-        self._schedulers = []
-        for optimizer, recipe in zip(
-            trainer.optimizers, self._recipes(len(trainer.optimizers)), strict=True
-        ):
-            self._take_over(
-                optimizer, Scheduler(optimizer, recipe, allow_change=self._allow_change)
-            )
+        self._warned = False
+        optimizers = trainer.optimizers
+        self._schedulers = [
+            Scheduler(optimizer, recipe, allow_change=self._allow_change)
+            for optimizer, recipe in zip(optimizers, self._recipes(len(optimizers)), strict=True)
+        ]
+        for i, optimizer in enumerate(optimizers):
+            self._listen(i, optimizer)
 
     def _recipes(self, count: int) -> Sequence[Recipe]:
         if isinstance(self.recipe, Recipe):
@@ -100,11 +126,34 @@ class CycleCallback(pl.Callback):  # type: ignore[misc] # its type depends on wh
             raise SpecError(complaint("recipe", constraint, self.recipe, "match the optimizers"))
         return self.recipe
 
-    def _take_over(self, optimizer: Optimizer, scheduler: Scheduler) -> None:
+    def _listen(self, index: int, optimizer: Optimizer) -> None:
+        self._hooks.append(
+            optimizer.register_step_pre_hook(lambda *_: self._impose(index, optimizer))
+        )
+        self._after.append(self._listen_after(index, optimizer))
+
+    def _listen_after(self, index: int, optimizer: Optimizer) -> Any:
         # After the scheduler's own hook, so that it knows of the update. A hook of the Trainer
         # would come once per batch, however many updates manual optimization makes in it.
-        self._hooks.append(optimizer.register_step_post_hook(lambda *_: scheduler.step()))
-        self._schedulers.append(scheduler)
+        return optimizer.register_step_post_hook(lambda *_: self._schedulers[index].step())
+
+    def _impose(self, index: int, optimizer: Optimizer) -> None:
+        """Set what is due once more, right before an update."""
+        if len(optimizer.param_groups) > len(self._schedulers[index].recipes):
+            self._schedulers[index] = with_new_groups(
+                self._schedulers[index], allow_change=self._allow_change
+            )
+            self._after[index].remove()
+            self._after[index] = self._listen_after(index, optimizer)
+        scheduler, found = self._schedulers[index], numbers(optimizer)
+        scheduler.step(scheduler.last_epoch)
+        if found != (due := numbers(optimizer)) and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"something other than CycleCallback has set the rates to {found}; the recipe's "
+                f"{due} are used instead: leave out what sets them, or the callback",
+                stacklevel=2,
+            )
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Go to the first update, or to where a checkpoint left off.
@@ -118,6 +167,9 @@ class CycleCallback(pl.Callback):  # type: ignore[misc] # its type depends on wh
                 f"the checkpoint is of {len(saved)} optimizers, and the module has "
                 f"{len(self._schedulers)}; load it into the module that wrote it"
             )
+        if saved is not None:
+            # With the ratios of the checkpoint's groups, some of which may have been added.
+            self._take_over(trainer)
         for i, scheduler in enumerate(self._schedulers):
             if saved is None:
                 scheduler.step(0)
@@ -128,10 +180,11 @@ class CycleCallback(pl.Callback):  # type: ignore[misc] # its type depends on wh
 
     def _warn_of_an_early_end(self, trainer: Any, pl_module: Any) -> None:
         due = max(scheduler.recipes[0].total_steps for scheduler in self._schedulers)
+        end = trainer.estimated_stepping_batches  # -1 where the length of the data is not known
         # In manual optimization Lightning counts batches, which say nothing of updates.
-        if pl_module.automatic_optimization and trainer.estimated_stepping_batches < due:
+        if pl_module.automatic_optimization and 0 <= end < due:
             warnings.warn(
-                f"the Trainer ends after {trainer.estimated_stepping_batches} updates, before the "
+                f"the Trainer ends after {end} updates, before the "
                 f"recipe's {due}, in the middle of a cycle; pass Trainer(max_epochs=-1)",
                 stacklevel=2,
             )
@@ -162,6 +215,6 @@ class CycleCallback(pl.Callback):  # type: ignore[misc] # its type depends on wh
 
     def _release(self) -> None:
         # The schedulers stay: a checkpoint may still be saved after the fit.
-        for hook in self._hooks:
+        for hook in (*self._hooks, *self._after):
             hook.remove()
-        self._hooks = []
+        self._hooks, self._after = [], []

@@ -11,10 +11,14 @@ from typing import Any
 from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import DataError, InputError, complaint
-from cyclr.integrations.lightning.package import loggers, pl
+from cyclr.integrations.driver import new_test
+from cyclr.integrations.lightning.package import pl
 from cyclr.integrations.lightning.traceless import interruptible, is_datamodule, quiet, twin, unseen
+from cyclr.integrations.lightning.trainers import trainer_like
+from cyclr.integrations.nonfinite import story
 from cyclr.integrations.torch.attributes import Attributes
 from cyclr.integrations.torch.groups import describe, set_value
+from cyclr.integrations.torch.nonfinite import blames_values
 from cyclr.integrations.torch.snapshot import Snapshot
 from cyclr.rangetest import RangeRecord, RangeTest
 from cyclr.schedules.spec import Schedule
@@ -42,7 +46,10 @@ def range_test(
     was: the module's weights and attributes, the data's position, the random generators.
 
     With several optimizers or parameter groups, the sweep is the rate of the group whose rate is
-    largest, and all ratios are kept. Schedulers of the module do nothing meanwhile.
+    largest, and all ratios are kept. Schedulers of the module do nothing meanwhile. The module sees
+    your Trainer's ``max_epochs``, ``max_steps`` and ``estimated_stepping_batches``, which do not
+    end the sweep. An exception that the module raises because of NaN or infinity, after at least
+    one update, ends the sweep as ``non_finite`` and stands in the record's notes.
 
     Args:
         trainer: Your Trainer, on one device.
@@ -51,15 +58,17 @@ def range_test(
         data: A data loader or a collection of them, or a LightningDataModule. If None, what the
             Trainer has trained the module on, or else the module's own ``train_dataloader``.
         sweep: Schedule of the rate, or a :class:`~cyclr.rangetest.sweep.RangeTest` whose progress
-            you want to watch or whose record you want even after an interruption. By default an
-            exponential sweep from 1e-7 to 10.
-        steps: Length of the default sweep in updates, ≥ 2; 100 if None. Not with sweep.
+            you want to watch or whose record you want even after an interruption. By default the
+            test finds its range by itself: see :class:`~cyclr.rangetest.sweep.RangeTest`; if it
+            began too high, everything is put back and it is begun again lower.
+        steps: Without a sweep, how many steps lead from 1e-7 to 10, ≥ 2; 100 if None.
         metrics: Names under which ``training_step`` logs what the record shall hold too, such as
             ``("train_accuracy",)``.
         on_step: Called after every update with the running test, for progress.
 
     Raises:
-        InputError: The Trainer uses several devices, or arguments do not go together.
+        InputError: The Trainer uses several devices, the test given as sweep has been driven
+            already, or arguments do not go together.
         DataError: The data is empty, or an iterator that cannot be started again.
 
     Reference: arXiv 1506.01186, section 3.3.
@@ -72,65 +81,46 @@ def range_test(
         raise InputError(complaint("trainer", "on one device", trainer.world_size, remedy))
     if sweep is not None and steps is not None:
         raise InputError("steps is the length of the default sweep; set it in your sweep instead")
+    test = new_test(sweep) if isinstance(sweep, RangeTest) else RangeTest(sweep, steps=steps)
     if hasattr(data, "__next__"):
         remedy = "pass what it was made from, such as the data loader"
         raise DataError(complaint("data", "re-iterable, not an iterator", data, remedy))
-    known = trainer.lightning_module is module
-    if data is None and known:
+    if data is None and trainer.lightning_module is module:
         data = trainer.train_dataloader
-    sweeper = _Sweeper(sweep, steps, metrics, on_step)
+    while True:
+        _sweep(trainer, module, data, _Sweeper(test, metrics, on_step))
+        if test.step == 0:
+            raise DataError("data is empty: there is not a single batch to train on")
+        if not test.restart_lower():
+            return test.record
+
+
+def _sweep(trainer: Any, module: Any, data: Any, sweeper: _Sweeper) -> None:
+    """Go through the sweep once, and put everything back."""
     with unseen(module, data), quiet(), interruptible(), sweeper.memory:
         module.configure_callbacks = list
-        if known and trainer.state.fn == "fit" and trainer.state.status == "running":
+        if trainer.lightning_module is module and _is_fitting(trainer):
             sweeper.carry_over(trainer)
             # The module has been set up, and what it was set up with is in use.
             module.setup = module.teardown = module.prepare_data = _nothing
         source = {"datamodule" if is_datamodule(data) else "train_dataloaders": twin(data)}
-        _trainer_like(trainer, sweeper).fit(module, **source)
-    if sweeper.test is None or sweeper.test.step == 0:
-        raise DataError("data is empty: there is not a single batch to train on")
-    return sweeper.test.record
+        try:
+            trainer_like(trainer, sweeper).fit(module, **source)
+        except Exception as error:
+            if not sweeper.was_ended_by(error, module):
+                raise
 
 
-def _trainer_like(trainer: Any, sweeper: _Sweeper) -> Any:
-    """Make a Trainer that computes like another and does nothing else."""
-    device = trainer.strategy.root_device
-    return pl.Trainer(
-        accelerator=device.type,
-        devices=1 if device.index is None else [device.index],
-        precision=trainer.precision,
-        accumulate_grad_batches=trainer.accumulate_grad_batches,
-        gradient_clip_val=trainer.gradient_clip_val,
-        gradient_clip_algorithm=trainer.gradient_clip_algorithm,
-        limit_train_batches=trainer.limit_train_batches,
-        overfit_batches=trainer.overfit_batches,
-        default_root_dir=trainer.default_root_dir,
-        max_epochs=-1,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        callbacks=[sweeper],
-        logger=loggers.DummyLogger(),  # not none: a training_step may well use self.logger
-        log_every_n_steps=1,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+def _is_fitting(trainer: Any) -> bool:
+    return bool(trainer.state.fn == "fit" and trainer.state.status == "running")
 
 
 class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is installed
     """Sets the sweep's rates and listens to the losses, within a Trainer of the sweep's own."""
 
-    def __init__(
-        self,
-        sweep: Schedule | RangeTest | None,
-        steps: int | None,
-        metrics: Sequence[str],
-        on_step: OnStep | None,
-    ) -> None:
-        self.test: RangeTest | None = None
+    def __init__(self, test: RangeTest, metrics: Sequence[str], on_step: OnStep | None) -> None:
         self.memory = ExitStack()
-        self._sweep = sweep
-        self._steps = steps
+        self._test = test
         self._metrics = tuple(metrics)
         self._on_step = on_step
         self._running: list[Optimizer] = []
@@ -139,6 +129,7 @@ class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is
         self._lr: float | None = None
         self._losses: list[float] = []
         self._updates = 0
+        self._updating = False  # as opposed to fetching data, or telling how it goes
 
     def carry_over(self, trainer: Any) -> None:
         """Start from the state that a running fit has reached."""
@@ -146,7 +137,8 @@ class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is
         self._scaler = copy.deepcopy(trainer.precision_plugin.state_dict())
 
     def on_fit_start(self, trainer: Any, *_: Any) -> None:
-        """Make the optimizers the sweep's own."""
+        """Make the optimizers the sweep's own, and go on however long it takes."""
+        trainer.lift()
         optimizers = trainer.optimizers
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
         # A module may return the same objects each time, those of a running fit: they are
@@ -156,8 +148,10 @@ class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is
         for optimizer in optimizers:
             optimizer._optimizer_step_pre_hooks.clear()
             optimizer._optimizer_step_post_hooks.clear()
-        for scheduler in schedulers:
-            scheduler.step = _nothing
+        for config in trainer.lr_scheduler_configs:
+            config.scheduler.step = _nothing
+            # No interval of Lightning's, which would look for what a scheduler monitors.
+            config.interval = "never"
         rates = [float(group.get("initial_lr", group["lr"])) for group in _groups(trainer)]
         self._factors = [rate / max(rates) if max(rates) > 0 else 1.0 for rate in rates]
         for mine, theirs in zip(optimizers, self._running, strict=bool(self._running)):
@@ -168,39 +162,48 @@ class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is
 
     def on_train_start(self, trainer: Any, *_: Any) -> None:
         """Begin the test, with what is known only now."""
-        if isinstance(self._sweep, RangeTest):
-            self.test = self._sweep
-        else:
-            batches = trainer.num_training_batches
-            per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
-            self.test = RangeTest(
-                self._sweep,
-                steps=self._steps,
-                optimizer=describe(trainer.optimizers[0]),
-                steps_per_epoch=per_epoch if math.isfinite(batches) else None,
-            )
-        self._lr = self.test.ask()
+        batches = trainer.num_training_batches
+        self._test.fill_in(
+            optimizer=describe(trainer.optimizers[0]),
+            steps_per_epoch=(
+                math.ceil(batches / trainer.accumulate_grad_batches)
+                if math.isfinite(batches)
+                else None
+            ),
+        )
+        self._lr = self._test.ask()
         trainer.should_stop = self._lr is None
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         """Set the rates, again for each micro-batch: nothing else may have the last word."""
         assert self._lr is not None
+        self._updating = True
         for group, factor in zip(_groups(trainer), self._factors, strict=True):
             set_value(group, "lr", self._lr * factor)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
         """Tell the loss once the update has been made."""
-        assert self.test is not None
+        self._updating = False
         self._losses.append(self._loss(trainer, pl_module, outputs))
         if trainer.global_step == self._updates:
             return  # a micro-batch, or manual optimization that waits
         self._updates = trainer.global_step
-        self.test.tell(sum(self._losses) / len(self._losses), **self._measured(trainer))
+        self._test.tell(sum(self._losses) / len(self._losses), **self._measured(trainer))
         self._losses = []
         if self._on_step is not None:
-            self._on_step(self.test)
-        self._lr = self.test.ask()
+            self._on_step(self._test)
+        self._lr = self._test.ask()
         trainer.should_stop = self._lr is None
+
+    def was_ended_by(self, error: Exception, module: Any) -> bool:
+        """End the test if an exception says that an update met NaN or infinity."""
+        step = self._test.step
+        if not self._updating or step == 0 or not blames_values(error, [module]):
+            return False
+        self._test.fail(story(step, error))
+        if self._on_step is not None:
+            self._on_step(self._test)
+        return True
 
     def _loss(self, trainer: Any, pl_module: Any, outputs: Any) -> float:
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
