@@ -64,7 +64,7 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -
     finally:
         first.kill()
         first.communicate()
-    # That what follows is the same to the bit is for test_killed.py, where one process does both.
+    # That what follows is the same to the bit is for test_killed.py, where one script does both.
     assert run(folder, resume=True).steps == 60
 
 
