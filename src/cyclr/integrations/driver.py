@@ -36,6 +36,11 @@ def as_recipe(plan: Any) -> Recipe:
     )
 
 
+def essence(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop from a recipe's data what does not change any value."""
+    return {key: value for key, value in data.items() if key not in ("notes", "steps_per_epoch")}
+
+
 def make_test(
     sweep: Schedule | RangeTest | None,
     steps: int | None,

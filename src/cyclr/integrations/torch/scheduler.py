@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import SpecError, StateError, complaint
-from cyclr.integrations.driver import as_recipe
+from cyclr.integrations.driver import as_recipe, essence
 from cyclr.integrations.torch.groups import is_tensor, original, ratios, remember, set_value
 from cyclr.recipe import Recipe
 from cyclr.schedules.fields import Constraint
@@ -219,8 +219,8 @@ class Scheduler(LRScheduler):
                 "the state must be a cyclr Scheduler's, got one with the keys "
                 f"{sorted(state_dict)}; load it into the scheduler that wrote it"
             )
-        saved = [_essence(data) for data in state_dict["recipes"]]
-        mine = [_essence(recipe.to_dict()) for recipe in self.recipes]
+        saved = [essence(data) for data in state_dict["recipes"]]
+        mine = [essence(recipe.to_dict()) for recipe in self.recipes]
         if saved != mine and not self._allow_change:
             raise StateError(
                 f"the state was saved under another plan: {saved} instead of {mine}; make the "
@@ -314,8 +314,3 @@ def _recipes(optimizer: Optimizer, plan: Any) -> list[Recipe]:
                 "with recipe.replace(weight_decay=None)"
             )
     return recipes
-
-
-def _essence(data: dict[str, Any]) -> dict[str, Any]:
-    """Drop from a recipe's data what does not change any value."""
-    return {key: value for key, value in data.items() if key not in ("notes", "steps_per_epoch")}

@@ -11,6 +11,7 @@ from typing import Any
 from torch.optim.lr_scheduler import LambdaLR
 
 from cyclr.errors import InputError, SpecError, StateError, complaint
+from cyclr.integrations.driver import essence
 from cyclr.integrations.torch.scheduler import Scheduler
 from cyclr.integrations.transformers.package import inner, transformers
 from cyclr.recipe import Recipe
@@ -176,7 +177,7 @@ class CycleCallback(callbacks.TrainerCallback, callbacks.ExportableState):  # ty
     def _compare(self, saved: Mapping[str, Any]) -> None:
         # Through JSON as the saved one went, where tuples become lists.
         mine = json.loads(json.dumps(self.recipe.to_dict()))
-        then, now = _essence(saved), _essence(mine)
+        then, now = essence(saved), essence(mine)
         if then != now and not self._allow_change:
             raise StateError(
                 f"the checkpoint was saved under another recipe: {then} instead of {now}; pass "
@@ -197,11 +198,6 @@ def _refuse_company(theirs: Any, state: Any) -> None:
             "trainer.remove_callback(CycleCallback) takes out the one that was added first"
         )
     _driven[id(state)] = state
-
-
-def _essence(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop from a recipe's data what does not change any value."""
-    return {key: value for key, value in data.items() if key not in ("notes", "steps_per_epoch")}
 
 
 def _wish(given: bool | None, strategy: Any) -> bool:
