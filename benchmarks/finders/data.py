@@ -200,3 +200,11 @@ def next_letter() -> Split:
     """Windows of eight symbols of text, and the symbol after each."""
     x, y, v, w = text(8)
     return Split(x, y[:, -1], v, w[:, -1])
+
+
+@functools.cache
+def colours() -> Split:
+    """CIFAR-10: from grey pictures to the three colours."""
+    s = cifar(6000)
+    x, v = s.inputs, s.val_inputs[:2000]
+    return Split(x.mean(1, keepdim=True), x, v.mean(1, keepdim=True), v)

@@ -144,3 +144,96 @@ class Decoder(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Predict the next symbol at every symbol."""
         return self.head(self.encoder(self.embed(x) + self.place, mask=self.mask))
+
+
+def separable(channels: int, classes: int, width: int) -> nn.Sequential:
+    """Make depthwise and pointwise convolutions with BatchNorm, and a mean over places."""
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, 2, 1)]
+    for a, b in [(width, 2 * width), (2 * width, 4 * width)]:
+        layers += [nn.Conv2d(a, a, 3, 2, 1, groups=a, bias=False), nn.BatchNorm2d(a), nn.ReLU()]
+        layers += [nn.Conv2d(a, b, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
+    pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, classes)]
+    return nn.Sequential(*layers, *pooled)
+
+
+def painter(width: int) -> nn.Sequential:
+    """Make convolutions that give a grey picture its three colours."""
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(width, 2 * width, 3, 2, 1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(2 * width, width, 4, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(width, 3, 3, padding=1),
+    )
+
+
+class Mixer(nn.Module):
+    """Perceptrons across patches and across channels in turn, with LayerNorm, two blocks."""
+
+    def __init__(self, channels: int, classes: int, size: int, patch: int, width: int = 48) -> None:
+        super().__init__()
+        places = (size // patch) ** 2
+        self.embed = nn.Conv2d(channels, width, patch, patch)
+        self.across = nn.ModuleList(self._block(places) for _ in range(2))
+        self.within = nn.ModuleList(self._block(width) for _ in range(2))
+        self.head = nn.Linear(width, classes)
+
+    @staticmethod
+    def _block(width: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Classify ``(batch, channels, size, size)``."""
+        x = self.embed(x).flatten(2)
+        for across, within in zip(self.across, self.within, strict=True):
+            x = x + across(x)
+            x = x + within(x.transpose(1, 2)).transpose(1, 2)
+        return self.head(x.mean(2))
+
+
+class Causal(nn.Module):
+    """Dilated convolutions over symbols that see what came before."""
+
+    def __init__(self, symbols: int, width: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(symbols, width)
+        self.layers = nn.ModuleList(
+            nn.Conv1d(width, width, 3, padding=2 * pace, dilation=pace) for pace in (1, 2, 4)
+        )
+        self.head = nn.Linear(width, symbols)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Predict the next symbol at every symbol."""
+        x = self.embed(x).transpose(1, 2)
+        for layer in self.layers:
+            x = x + torch.relu(layer(x)[:, :, : x.shape[2]])
+        return self.head(x.transpose(1, 2))
+
+
+class Variational(nn.Module):
+    """A variational autoencoder; gives what it decodes, and mean and log-variance, side by side."""
+
+    def __init__(self, inputs: int, width: int, codes: int) -> None:
+        super().__init__()
+        self.encode = mlp(inputs, width, 2 * codes)
+        self.decode = mlp(codes, width, inputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Encode, draw a code in training, and decode."""
+        mean, log_variance = self.encode(x).chunk(2, dim=1)
+        noise = torch.randn_like(mean) if self.training else torch.zeros_like(mean)
+        code = mean + (0.5 * log_variance).exp() * noise
+        return torch.cat([self.decode(code), mean, log_variance], 1)
+
+
+def evidence(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Negative evidence bound of :class:`Variational` for a normal of unit variance, per input."""
+    width = targets.shape[1]
+    mean, log_variance = outputs[:, width:].chunk(2, dim=1)
+    error = 0.5 * ((outputs[:, :width] - targets) ** 2).sum(1)
+    divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    return (error + divergence).mean() / width

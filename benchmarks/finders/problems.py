@@ -9,7 +9,7 @@ and no rule was changed in view of it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,9 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.finders import data, nets
+from benchmarks.finders.fresh import FRESH
 from benchmarks.finders.held_out import HELD_OUT
+from benchmarks.finders.pretrained import pretrained
 from benchmarks.finders.problem import ADAPTIVE, Problem, adam, adamw, next_symbol, sgd
 
 
@@ -32,32 +34,6 @@ def scaled_mse(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return 1e-5 * functional.mse_loss(outputs, targets)
 
 
-def _pretrained(make: Callable[[], nn.Module], split: data.Split, loss_fn: Any) -> Any:
-    """Train a net on other data first, once per process; give makers of copies of it."""
-
-    @functools.cache
-    def state() -> dict[str, torch.Tensor]:
-        with torch.random.fork_rng():
-            torch.manual_seed(12345)
-            model = make()
-            optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-            for step in range(600):
-                for group in optimizer.param_groups:
-                    group["lr"] = 2e-3 * (1 - step / 600)
-                pick = torch.randint(len(split.inputs), (64,))
-                optimizer.zero_grad()
-                loss_fn(model(split.inputs[pick]), split.targets[pick]).backward()
-                optimizer.step()
-        return model.state_dict()
-
-    def copy() -> nn.Module:
-        model = make()
-        model.load_state_dict(state())
-        return model
-
-    return copy
-
-
 def _tuned_conv() -> nn.Module:
     """A net trained on five kinds of clothes, with a fresh last layer for the other five."""
     model = _conv_source()()
@@ -68,13 +44,13 @@ def _tuned_conv() -> nn.Module:
 @functools.cache
 def _conv_source() -> Any:
     make = lambda: nets.conv(1, 5, norm=True, size=28)  # noqa: E731 -- named where it is used
-    return _pretrained(make, data.fashion_half(False), functional.cross_entropy)
+    return pretrained(make, data.fashion_half(False), functional.cross_entropy)
 
 
 @functools.cache
 def _text_source() -> Any:
     make = lambda: nets.Decoder(64, 32)  # noqa: E731 -- as above
-    return _pretrained(make, data.text(32, "first"), next_symbol)
+    return pretrained(make, data.text(32, "first"), next_symbol)
 
 
 PROBLEMS = [
@@ -188,7 +164,7 @@ PROBLEMS = [
     ),
 ]  # fmt: skip
 
-BY_NAME = {problem.name: problem for problem in [*PROBLEMS, *HELD_OUT]}
+BY_NAME = {problem.name: problem for problem in [*PROBLEMS, *HELD_OUT, *FRESH]}
 NAMES = tuple(problem.name for problem in PROBLEMS)
 HALVES = (NAMES[::2], NAMES[1::2])
 
