@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks.finders import figures, oracle, page, research, sweeps, table
+from benchmarks.finders import figures, oracle, page, research, sweeps, table, trials
+from benchmarks.finders.fresh import FRESH
 from benchmarks.finders.problem import Problem
 from benchmarks.finders.problems import NAMES, apart
 from benchmarks.finders.store import Answers, problems
@@ -18,6 +19,11 @@ def _names(chosen: list[Problem]) -> list[str]:
 def _trained(chosen: list[Problem]) -> list[str]:
     """Leave out the tasks kept aside, whose scores are interpolated."""
     return [name for name in _names(chosen) if name in NAMES]
+
+
+def _trials(chosen: list[Problem], jobs: int) -> None:
+    kept = {problem.name for problem in FRESH}
+    trials.run([problem for problem in chosen if problem.name not in kept], jobs)
 
 
 def _confirm(chosen: list[Problem], jobs: int) -> None:
@@ -65,6 +71,7 @@ COMMANDS: dict[str, Callable[[list[Problem], int], None]] = {
     "oracle": oracle.run,
     "sweeps": sweeps.run,
     "confirm": _confirm,
+    "trials": _trials,
     "peers": _peers,
     "peer-rules": _peer_rules,
     "instead": _instead,

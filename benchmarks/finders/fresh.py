@@ -1,7 +1,7 @@
-"""Tasks kept aside after ``held_out`` had been looked at: written down before any of them was run.
+"""Tasks kept aside once ``held_out`` had been looked at: written down before any of them was run.
 
-Again other data, losses, nets and optimizers, and small. A rule changed in view of all other tasks
-is scored on these, and not changed in view of them.
+Again other data, losses, nets and optimizers, and small. What was changed in view of all the other
+tasks is scored on these, and was not changed in view of them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch.nn import functional
 from benchmarks.finders import data, nets
 from benchmarks.finders.pretrained import pretrained
 from benchmarks.finders.problem import ADAPTIVE, Problem, adam, adamw, next_symbol, sgd
+
 
 def _tuned_conv() -> nn.Module:
     """Make a net trained on five kinds of clothes, with a new last layer for the other five."""
@@ -36,7 +37,7 @@ FRESH = [
         optimizer=lambda p: torch.optim.Adagrad(p), batch_size=32, lr_range=(-4, 2),
     ),
     Problem(
-        name="diabetes-absolute-adamw", split=data.diabetes, measure="loss", batch_size=16,
+        name="diabetes-absolute-adamw", seeds=9, split=data.diabetes, measure="loss", batch_size=16,
         model=lambda: nets.mlp(10, 24, 24, 1), optimizer=lambda p: adamw(p),
         loss_fn=functional.l1_loss, lr_range=ADAPTIVE,
     ),
@@ -73,11 +74,11 @@ FRESH = [
         loss_fn=functional.mse_loss, lr_range=ADAPTIVE,
     ),
     Problem(
-        name="tiny-imagenet-groupnorm-momentum", split=data.tiny_imagenet, batch_size=64,
+        name="tiny-imagenet-groupnorm-momentum", seeds=9, split=data.tiny_imagenet, batch_size=64,
         model=lambda: nets.grouped_conv(3, 20, 12, size=32), optimizer=sgd(0.9, 5e-4),
     ),
     Problem(
-        name="text-convolution-adam", split=data.text, measure="loss", batch_size=32,
+        name="text-convolution-adam", seeds=9, split=data.text, measure="loss", batch_size=32,
         model=lambda: nets.Causal(64, 48), optimizer=lambda p: adam(p), loss_fn=next_symbol,
         lr_range=ADAPTIVE,
     ),

@@ -1,5 +1,7 @@
 """Tasks kept aside: written down when the default rule was settled, and not used to change it.
 
+The trials of ``confirm`` were chosen with these in view as well; ``fresh`` came after that.
+
 Other data, losses, activations, norms and optimizers than those of ``problems``, and small, so that
 scoring every finder on them takes minutes. The list was fixed before any of them was run.
 """
@@ -22,11 +24,11 @@ def every_digit_for_itself(outputs: torch.Tensor, targets: torch.Tensor) -> torc
 
 HELD_OUT = [
     Problem(
-        name="wine-linear-adam", split=data.wine, model=lambda: nets.mlp(13, 3),
+        name="wine-linear-adam", seeds=9, split=data.wine, model=lambda: nets.mlp(13, 3),
         optimizer=lambda p: adam(p), batch_size=16, lr_range=ADAPTIVE,
     ),
     Problem(
-        name="diabetes-mlp-sgd", split=data.diabetes, measure="loss", batch_size=32,
+        name="diabetes-mlp-sgd", seeds=9, split=data.diabetes, measure="loss", batch_size=32,
         model=lambda: nets.mlp(10, 32, 1), optimizer=sgd(), loss_fn=functional.mse_loss,
     ),
     Problem(
@@ -68,7 +70,7 @@ HELD_OUT = [
         optimizer=lambda p: torch.optim.Adadelta(p), lr_range=(-3, 2),
     ),
     Problem(
-        name="flower-sines-adam", split=data.flower, measure="loss", batch_size=256,
+        name="flower-sines-adam", seeds=9, split=data.flower, measure="loss", batch_size=256,
         model=lambda: nets.mlp(24, 64, 64, 3, act=nets.Sine), optimizer=lambda p: adam(p),
         loss_fn=functional.mse_loss, lr_range=ADAPTIVE,
     ),

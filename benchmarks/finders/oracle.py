@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from benchmarks.finders.problem import Problem
 from benchmarks.finders.problems import BY_NAME
-from benchmarks.finders.store import SEEDS, Store, compute, rounded
+from benchmarks.finders.store import Store, compute, rounded, seeds
 from benchmarks.finders.train import Result, quality
 
 _LEVEL = 0.93  # share of the best around which the grid is filled
@@ -65,23 +65,24 @@ class Judge:
         start = self.store.get("start", "", seed)
         return quality(self.problem, result, self.floor, start)
 
-    def oracle(self, *, least: int = len(SEEDS)) -> Oracle:
-        """Read the curve of the rates on the grid that have at least so many seeds."""
-        points = []
+    def oracle(self, *, least: int | None = None) -> Oracle:
+        """Read the curve of the rates on the grid that have at least so many seeds, or all."""
+        points, everyone = [], seeds(self.problem.name)
         for lr in grid(self.problem):
-            results = [(s, self.store.result(lr, s)) for s in SEEDS]
+            results = [(s, self.store.result(lr, s)) for s in everyone]
             got = [self.quality(r, s) for s, r in results if r is not None]
-            if len(got) >= least:
+            if len(got) >= (len(everyone) if least is None else least):
                 points.append((lr, sum(got) / len(got)))
         return Oracle([lr for lr, _ in points], [mean for _, mean in points], self.floor)
 
 
 def run(chosen: list[Problem], jobs: int) -> None:
     """Compute what is missing: each decade once, then all about the best, then every seed there."""
-    compute([(p.name, seed, None) for p in chosen for seed in SEEDS], jobs)
+    compute([(p.name, seed, None) for p in chosen for seed in seeds(p.name)], jobs)
     compute([(p.name, 0, lr) for p in chosen for lr in grid(p)[::3]], jobs)
     compute([(n, 0, lr) for n, lr in _beside(chosen, _LEVEL, reach=2)], jobs)
-    compute([(n, seed, lr) for n, lr in _beside(chosen, _WORTH, reach=1) for seed in SEEDS], jobs)
+    best = _beside(chosen, _WORTH, reach=1)
+    compute([(n, seed, lr) for n, lr in best for seed in seeds(n)], jobs)
 
 
 def _beside(chosen: list[Problem], share: float, *, reach: int) -> list[tuple[str, float]]:

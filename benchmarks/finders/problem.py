@@ -32,6 +32,8 @@ class Problem:
         batch_size: Examples per update.
         steps: The training budget in updates.
         clip: Largest norm of the gradient, or None.
+        seeds: How many everything is repeated with: nine where three leave the oracle's best
+            uncertain by more than a hundredth of it.
         lr_range: Decades of peak rates that the oracle tries.
     """
 
@@ -44,6 +46,7 @@ class Problem:
     batch_size: int = 64
     steps: int = 1000
     clip: float | None = None
+    seeds: int = 3
     lr_range: tuple[int, int] = (-4, 1)
 
 

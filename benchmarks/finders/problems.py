@@ -3,7 +3,8 @@
 Real data, nets with and without BatchNorm, every common optimizer, clipped and not, batches of 16
 to 512, from scratch and fine-tuning. ``HALVES`` are fixed: constants of a rule are chosen on one
 half and reported on the other, then the other way round. ``HELD_OUT`` came after the default rule,
-and no rule was changed in view of it.
+which was not changed in view of it; ``confirm`` was. ``FRESH`` came after that, and ``LATEST`` after
+the default rule had been changed in view of all three.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.nn import functional
 from benchmarks.finders import data, nets
 from benchmarks.finders.fresh import FRESH
 from benchmarks.finders.held_out import HELD_OUT
+from benchmarks.finders.latest import LATEST
 from benchmarks.finders.pretrained import pretrained
 from benchmarks.finders.problem import ADAPTIVE, Problem, adam, adamw, next_symbol, sgd
 
@@ -72,9 +74,9 @@ PROBLEMS = [
         optimizer=lambda p: torch.optim.RMSprop(p), lr_range=ADAPTIVE,
     ),
     Problem(
-        name="digits-gaussian-adam", split=data.upper_half, model=lambda: nets.mlp(32, 96, 64),
-        optimizer=lambda p: adam(p), loss_fn=gaussian, measure="loss", batch_size=32,
-        lr_range=ADAPTIVE,
+        name="digits-gaussian-adam", seeds=9, split=data.upper_half,
+        model=lambda: nets.mlp(32, 96, 64), optimizer=lambda p: adam(p), loss_fn=gaussian,
+        measure="loss", batch_size=32, lr_range=ADAPTIVE,
     ),
     Problem(
         name="fashion-mlp-adam", split=data.fashion, model=lambda: nets.mlp(784, 128, 64, 10),
@@ -154,7 +156,7 @@ PROBLEMS = [
         loss_fn=functional.mse_loss, batch_size=512, lr_range=ADAPTIVE,
     ),
     Problem(
-        name="photo-tiny-loss-sgd", split=data.photograph, measure="loss",
+        name="photo-tiny-loss-sgd", seeds=9, split=data.photograph, measure="loss",
         model=lambda: nets.mlp(24, 64, 64, 3, act=nn.Tanh), optimizer=sgd(0.9),
         loss_fn=scaled_mse, batch_size=128, lr_range=(1, 6),
     ),
@@ -164,12 +166,13 @@ PROBLEMS = [
     ),
 ]  # fmt: skip
 
-BY_NAME = {problem.name: problem for problem in [*PROBLEMS, *HELD_OUT, *FRESH]}
+BY_NAME = {problem.name: problem for problem in [*PROBLEMS, *HELD_OUT, *FRESH, *LATEST]}
 NAMES = tuple(problem.name for problem in PROBLEMS)
 HALVES = (NAMES[::2], NAMES[1::2])
 
 
 def apart(names: Sequence[str]) -> list[list[str]]:
-    """Part names into those of ``PROBLEMS`` and those of ``HELD_OUT``; a part may be missing."""
-    parts = [[n for n in names if n in NAMES], [n for n in names if n not in NAMES]]
+    """Part names into those of ``PROBLEMS`` and of the sets kept aside; a part may be missing."""
+    sets = [{problem.name for problem in kept} for kept in (PROBLEMS, HELD_OUT, FRESH, LATEST)]
+    parts = [[name for name in names if name in kept] for kept in sets]
     return [part for part in parts if part]

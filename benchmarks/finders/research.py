@@ -18,7 +18,7 @@ import numpy.typing as npt
 from benchmarks.finders import sweeps
 from benchmarks.finders.oracle import Judge
 from benchmarks.finders.problems import HALVES, NAMES
-from benchmarks.finders.store import SEEDS
+from benchmarks.finders.store import SEEDS, seeds
 from cyclr.errors import RecordError
 from cyclr.rangetest import RangeRecord
 from cyclr.rangetest.rules import RULES
@@ -205,6 +205,23 @@ def repeats_table(bench: Bench) -> list[str]:
         f"| {count} | {bench.over(bench.shares(mean), bench.names)} |"
         for count, mean in means.items()
     ]
+
+
+def ceiling(names: Iterable[str]) -> Shares:
+    """Score the oracle as a finder: the rate that is best of the other seeds, trained with one.
+
+    What it falls short of 1 is the seeds' doing, and no finder can be told from it by less.
+    """
+    shares = []
+    for name in names:
+        judge = Judge(name)
+        oracle, everyone = judge.oracle(), seeds(name)
+        known = [[(s, judge.store.result(lr, s)) for s in everyone] for lr in oracle.lr]
+        quality = np.array([[judge.quality(r, s) for s, r in row if r] for row in known])
+        others = [np.delete(quality, s, axis=1).mean(axis=1).argmax() for s in everyone]
+        got = float(np.mean([quality[best, s] for s, best in enumerate(others)]))
+        shares.append(min(1.0, got / oracle.best))
+    return Shares(float(np.mean(shares)), min(shares))
 
 
 def markdown() -> str:

@@ -10,7 +10,7 @@ from joblib import Parallel, delayed
 
 from benchmarks.finders.problem import Problem
 from benchmarks.finders.problems import BY_NAME
-from benchmarks.finders.store import CACHE, SEEDS
+from benchmarks.finders.store import CACHE, seeds
 from benchmarks.finders.train import Batches, begin
 from cyclr.integrations.torch import confirm, range_test
 from cyclr.rangetest import RangeRecord
@@ -65,5 +65,5 @@ def _one(name: str, seed: int) -> None:
 def run(chosen: list[Problem], jobs: int) -> None:
     """Make the records that are missing."""
     RECORDS.mkdir(parents=True, exist_ok=True)
-    wanted = [(p.name, s) for p in chosen for s in SEEDS if not path(p.name, s).exists()]
+    wanted = [(p.name, s) for p in chosen for s in seeds(p.name) if not path(p.name, s).exists()]
     Parallel(n_jobs=jobs)(delayed(_one)(*entry) for entry in wanted)

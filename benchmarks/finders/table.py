@@ -14,7 +14,7 @@ import torch
 from benchmarks.finders import sweeps
 from benchmarks.finders.oracle import Judge
 from benchmarks.finders.problems import BY_NAME
-from benchmarks.finders.store import SEEDS, Answers, compute
+from benchmarks.finders.store import Answers, compute, seeds
 
 OURS = {"cyclr": None, "cyclr decade": "decade"}
 _FASTAI = ("valley", "slide", "minimum", "steep")
@@ -78,7 +78,7 @@ def train(names: Iterable[str], jobs: int) -> None:
     wanted = []
     for name in names:
         for finder in FINDERS:
-            for seed in SEEDS:
+            for seed in seeds(name):
                 lr = suggested(finder, name, seed).lr
                 if lr is not None:
                     wanted.append((name, seed, lr))
@@ -101,7 +101,7 @@ def rows(names: Iterable[str], *, trained: bool = True) -> dict[str, Row]:
         shares, steps = {}, []
         for name, judge in judges.items():
             qualities = []
-            for seed in SEEDS:
+            for seed in seeds(name):
                 lr, cost = suggested(finder, name, seed)
                 steps.append(cost)
                 qualities.append(reaches(judge, lr, seed))
@@ -114,7 +114,7 @@ def rows(names: Iterable[str], *, trained: bool = True) -> dict[str, Row]:
     for optimizer in INSTEAD:
         shares = {}
         for name, judge in judges.items():
-            results = [(s, answers.get(name, optimizer, s)) for s in SEEDS]
+            results = [(s, answers.get(name, optimizer, s)) for s in seeds(name)]
             got = [judge.quality({k: float(v) for k, v in r.items()}, s) for s, r in results if r]
             shares[name] = min(1.0, statistics.fmean(got) / best[name]) if got else math.nan
         found[optimizer] = Row(shares, 0)
