@@ -152,3 +152,13 @@ def test_the_generators_state_survives_a_file(tmp_path: Any) -> None:
     drawn = (random.random(), float(np.random.standard_normal()), float(torch.rand(())))
     set_random_state(torch.load(tmp_path / "state.pt", weights_only=True))
     assert drawn == (random.random(), float(np.random.standard_normal()), float(torch.rand(())))
+
+
+def test_a_loader_whose_order_comes_from_elsewhere_is_refused() -> None:
+    data = TensorDataset(torch.zeros(12, 2), torch.zeros(12))
+    ours = DataLoader(data, 2, shuffle=True, generator=torch.Generator())
+    stream = Stream(ours, CPU, Processes())
+    _take(stream, 2)
+    other = Stream(DataLoader(data, 2, shuffle=True), CPU, Processes())
+    with pytest.raises(DataError, match="from 1 generators of its own, and this one has 0"):
+        other.load_state_dict(stream.state_dict())

@@ -83,7 +83,8 @@ class Stream(Iterator[tuple[Any, Any, float]]):
         """Go to a saved position. Draws random numbers: put the generators back afterwards.
 
         Raises:
-            DataError: The data has become shorter than the position.
+            DataError: The data has become shorter than the position, or its order comes from
+                elsewhere.
         """
         self.epoch, self.taken = state["epoch"], state["taken"]
         self._begun = state["begun"]
@@ -99,7 +100,13 @@ class Stream(Iterator[tuple[Any, Any, float]]):
                 "not; pass the same kind of loader"
             )
         set_random_state(self._begun["random"])
-        for generator, saved in zip(self._generators(), self._begun["own"], strict=True):
+        generators, states = self._generators(), self._begun["own"]
+        if len(generators) != len(states):
+            raise DataError(
+                f"the run's loader drew its order from {len(states)} generators of its own, and "
+                f"this one has {len(generators)}; pass a loader made as that was, with generator="
+            )
+        for generator, saved in zip(generators, states, strict=True):
             generator.set_state(saved)
         self._iterator = iter(self._batches)
         for number in range(self.taken):
