@@ -60,7 +60,7 @@ def fit(
         bool,
         typer.Option(
             "--confirm",
-            help="Challenge the reading by two short trainings: a fifth of the budget.",
+            help="Test the reading by three short trainings: a fifth of the budget.",
         ),
     ] = False,
     find_steps: Annotated[
@@ -178,7 +178,6 @@ def _begin(
     confirm: bool,
 ) -> tuple[Run, Any]:
     """Find, plan and train into a new folder."""
-    from cyclr.rangetest.confirm import trial_steps
     from cyclr.report.plots import check_picture, range_figure
     from cyclr.training import RunFolder
     from cyclr.training.checks import check_optimizer
@@ -199,8 +198,8 @@ def _begin(
     record = reading = None
     if given is None:
         steps = min(100, max(60, budget // 10)) if find_steps is None else find_steps
-        if confirm:
-            trial_steps(steps, budget)  # too small a budget is refused before the range test
+        if confirm:  # too small a budget is refused before the range test
+            _enough(steps, budget)
         record, reading = _find(parts, steps, rule, settings)
         if confirm:
             reading = _confirm(parts, reading, budget, settings)
@@ -249,15 +248,24 @@ def _resume(request: Request, recipe: str | None, extend: int | None) -> Run:
 _UPDATE = ("accumulate", "max_grad_norm", "mixed_precision")  # what range tests share with fit
 
 
+def _enough(steps: int, budget: int) -> None:
+    """Refuse a budget that trials do not fit into, in the command line's terms."""
+    from cyclr.rangetest.confirm import trial_steps
+
+    try:
+        trial_steps(steps, budget)
+    except InputError as error:
+        raise InputError(f"{error}. Here: more --epochs, or fewer --steps") from error
+
+
 def _confirm(parts: Parts, reading: Any, budget: int, settings: dict[str, Any]) -> Any:
     from cyclr.experiments.pipeline import challenge
 
     options = {name: settings[name] for name in _UPDATE if name in settings}
     confirmed = challenge(parts, reading, total_steps=budget, **options)
-    say(
-        f"trials of {len(confirmed.trials[0].loss)} steps at {confirmed.trials[0].max_lr:.3g} and "
-        f"{confirmed.trials[1].max_lr:.3g}: max_lr {confirmed.max_lr:.3g}"
-    )
+    longest = max(len(trial.loss) for trial in confirmed.trials)
+    rates = ", ".join(f"{trial.max_lr:.3g}" for trial in confirmed.trials)
+    say(f"trials of {longest} steps at {rates}: max_lr {confirmed.max_lr:.3g}")
     return confirmed
 
 

@@ -94,7 +94,7 @@ def challenge(
     max_grad_norm: float | None = None,
     mixed_precision: str = "no",
 ) -> Reading:
-    """Confirm a reading by two short trainings; see :func:`cyclr.integrations.torch.confirm`.
+    """Confirm a reading by three short trainings; see :func:`cyclr.integrations.torch.confirm`.
 
     Args:
         parts: From :func:`~cyclr.experiments.parts.build`; they are left as they were.

@@ -1,35 +1,52 @@
-"""Two short trial trainings that challenge a reading: which rates to try, and what follows.
+"""Three short trial trainings that test a reading: which rates to try, and what follows.
 
 A sweep shows every rate for a step or two, and its reading is careful for the sake of models that
-diverge soon after. Whether a model takes more, a trial at four times the rate tells, against one at
-the rate itself on the same batches.
+diverge soon after. Whether a model takes more, a trial at eight times the rate tells, against one
+at the rate itself on the same batches. A third looks further in the direction that these two point
+to: whether still more is better, or less.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from cyclr.errors import InputError
 from cyclr.rangetest.reading import Reading, Trial
+from cyclr.rangetest.rules.basin import CHANCE, find_basin
+from cyclr.rangetest.rules.bounds import readable_part
 
-CHALLENGE = 4.0  # times max_lr is what the challenger trains at
+LOWER, HIGHER = 0.5, 8.0  # times max_lr is what the other trials train at
+CONFIRMED = " confirmed"  # what the rule's name of such a reading ends in
 SHARE = 0.2  # of the budget that sweep and trials may cost together
 LEAST = 10  # updates below which a cycle says nothing
+_COUNT = 3  # of trials
 _TAIL = 0.25  # share of a trial's losses, its last, that it is judged by
-_ERRORS = 2.0  # standard errors by which the challenger must be lower
-_HASTE = 2.0  # how much too high the better rate of a short run is for a whole one
+_ERRORS = 2.0  # standard errors by which another rate must be better
+_DIVERGED = 4.0  # what a rate that diverges itself is divided by
 
 
-def candidates(reading: Reading) -> tuple[float, float]:
-    """List the peak rates to try: max_lr itself, and the challenger, four times as high."""
-    return reading.max_lr, CHALLENGE * reading.max_lr
+def next_rate(reading: Reading, trials: Sequence[Trial]) -> float | None:
+    """Say which peak rate to try next, after the trials so far; None if there is nothing to try.
+
+    First max_lr itself, then eight times that; then, if that did better, 64 times max_lr, or else
+    half of it. If max_lr itself diverges, that is the end.
+    """
+    if not trials:
+        return reading.max_lr
+    own = trials[0]
+    if len(trials) == _COUNT or not _sound(own):
+        return None
+    if len(trials) == 1:
+        return HIGHER * own.max_lr
+    return (HIGHER**2 if _leads(trials[1], own) else LOWER) * own.max_lr
 
 
 def trial_steps(swept: int, total_steps: int, share: float = SHARE) -> int:
-    """Say how long each trial may be, so that the sweep and both trials stay within the share.
+    """Say how long each trial may be, so that the sweep and the trials stay within the share.
 
     Args:
         swept: Updates that the sweep has cost, ≥ 0.
@@ -39,60 +56,100 @@ def trial_steps(swept: int, total_steps: int, share: float = SHARE) -> int:
     Raises:
         InputError: Less than ten updates would be left for each.
     """
-    steps = int((share * total_steps - swept) / 2)
+    steps = int((share * total_steps - swept) / _COUNT)
     if steps < LEAST:
-        least = math.ceil((LEAST * 2 + swept) / share)
+        least = math.ceil((LEAST * _COUNT + swept) / share)
         raise InputError(
-            f"total_steps must be ≥ {least} for two trials of {LEAST} updates beside a sweep of "
-            f"{swept}, got {total_steps}; go without confirming, or raise its share ({share:g})"
+            f"total_steps must be ≥ {least} for three trials of {LEAST} updates beside a sweep "
+            f"of {swept}, got {total_steps}; go without confirming, or raise its share ({share:g})"
         )
     return steps
 
 
-def settle(reading: Reading, trials: tuple[Trial, Trial]) -> Reading:
-    """Conclude from a reading and the two trials.
+def settle(reading: Reading, trials: Sequence[Trial]) -> Reading:
+    """Conclude from a reading and its trials.
 
-    The challenger wins if the last quarter of its losses lies below the other's by two standard
-    errors of their differences, batch by batch::
+    A trial is judged by the mean of the last quarter of its losses. Another rate wins if its mean
+    is lower by two standard errors of the differences, batch by batch; a lower rate only if the
+    loss clearly fell in the sweep as well: of a net that learns too slowly to show it, as a trained
+    one does, so short a run says no more than which rate does the least harm, and that is the
+    lowest. Then::
 
-        max_lr  = challenger / 2, if it wins; otherwise as it was
+        max_lr  = √(max_lr · winner): half of the way to the winner, in the logarithm
         base_lr = moved along, by the same factor
+
+    Half of the way, because what some dozens of steps like best is mostly too high for a whole
+    training, and because the sweep and the trials err independently.
 
     Args:
         reading: What was confirmed.
-        trials: At :func:`candidates`, on the same batches.
+        trials: At the rates of :func:`next_rate`, in that order, on the same batches.
 
     Returns:
-        A reading whose rule's name ends in ``" confirmed"``, with the trials; with a caveat, and
-        both bounds divided by four, if even the trial at max_lr diverged.
+        A reading whose rule's name ends in ``" confirmed"``, with the trials, and without the
+        caveat that asks for them; with a caveat, and both bounds divided by four, if even the trial
+        at max_lr diverged; and with a caveat if even the best trial ended higher than any of its
+        first losses.
     """
-    own, challenger = trials
-    factor, caveats = 1.0, reading.caveats
-    if not _sound(own):
-        factor = 1 / CHALLENGE
+    own, factor = trials[0], 1 / _DIVERGED
+    caveats = tuple(caveat for caveat in reading.caveats if CHANCE not in caveat)
+    if _sound(own):
+        winner = _winner(trials, fell=_fell(reading))
+        factor = math.sqrt(winner.max_lr / own.max_lr)
+        if _rose(winner):
+            caveats = (
+                *caveats,
+                f"The best trial, at {winner.max_lr:.3g}, ended higher than it began: rates like "
+                "these may do harm. Read with another rule, or begin lower.",
+            )
+    else:
         caveats = (*caveats, "The trial at max_lr diverged; both bounds were divided by four.")
-    elif _sound(challenger) and lead(own, challenger) > _ERRORS:
-        factor = challenger.max_lr / _HASTE / own.max_lr
     return dataclasses.replace(
         reading,
         base_lr=reading.base_lr * factor,
         max_lr=reading.max_lr * factor,
-        rule=f"{reading.rule} confirmed",
+        rule=f"{reading.rule}{CONFIRMED}",
         caveats=caveats,
         sweeps=(),
         record=None,
-        trials=trials,
+        trials=tuple(trials),
     )
 
 
-def lead(own: Trial, challenger: Trial) -> float:
-    """Say by how many standard errors the challenger's last losses are the lower ones."""
-    count = max(3, round(_TAIL * len(own.loss)))
-    gain = np.asarray(own.loss[-count:]) - np.asarray(challenger.loss[-count:])
+def lead(own: Trial, other: Trial) -> float:
+    """Say by how many standard errors the other trial's last losses are the lower ones."""
+    count = _tail(own)
+    gain = np.asarray(own.loss[-count:]) - np.asarray(other.loss[-count:])
     error = float(gain.std(ddof=1)) / math.sqrt(count)
     if error == 0:
         return math.copysign(math.inf, float(gain.mean())) if gain.any() else 0.0
     return float(gain.mean()) / error
+
+
+def _winner(trials: Sequence[Trial], *, fell: bool) -> Trial:
+    best = own = trials[0]
+    for other in trials[1:]:
+        if (fell or other.max_lr > own.max_lr) and _leads(other, best):
+            best = other
+    return best
+
+
+def _leads(other: Trial, best: Trial) -> bool:
+    return _sound(other) and lead(best, other) > _ERRORS
+
+
+def _rose(trial: Trial) -> bool:
+    count = _tail(trial)
+    return float(np.mean(trial.loss[-count:])) > max(trial.loss[:count])
+
+
+def _fell(reading: Reading) -> bool:
+    """Say whether the sweep's loss clearly fell; taken for granted without a record."""
+    return reading.record is None or find_basin(*readable_part(reading.record))[0].clear
+
+
+def _tail(trial: Trial) -> int:
+    return max(3, round(_TAIL * len(trial.loss)))
 
 
 def _sound(trial: Trial) -> bool:

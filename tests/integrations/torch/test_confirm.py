@@ -1,5 +1,7 @@
 """Trials on real small trainings: what they cost, what they conclude, and that nothing is left."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -32,13 +34,18 @@ def _reading(max_lr: float) -> Reading:
 
 def test_a_reading_far_too_low_is_raised() -> None:
     confirmed = confirm(_reading(1e-3), *_parts(), total_steps=400)
-    assert confirmed.max_lr == pytest.approx(4e-3 / 2)
-    assert [len(trial.loss) for trial in confirmed.trials] == [40, 40]
+    assert confirmed.max_lr == pytest.approx(8e-3)
+    assert [len(trial.loss) for trial in confirmed.trials] == [26, 26, 26]
 
 
-def test_a_reading_at_the_edge_is_left() -> None:
-    confirmed = confirm(_reading(1.0), *_parts(), total_steps=400)
-    assert confirmed.max_lr == 1.0
+def test_a_reading_below_the_edge_is_left() -> None:
+    confirmed = confirm(_reading(0.3), *_parts(), total_steps=400)
+    assert confirmed.max_lr == 0.3
+
+
+def test_a_reading_beyond_the_edge_is_lowered() -> None:
+    confirmed = confirm(_reading(2.0), *_parts(), total_steps=400)
+    assert confirmed.max_lr == pytest.approx(2.0 / 2**0.5)
 
 
 def test_a_rate_that_explodes_is_lowered() -> None:
@@ -86,14 +93,19 @@ def test_trials_see_the_same_batches() -> None:
         return loss
 
     confirm(_reading(0.01), model, optimizer, loader, total_steps=200, train_step=step)
-    assert len(seen) == 40
-    assert seen[:20] == seen[20:]
+    assert len(seen) == 39
+    assert seen[:13] == seen[13:26] == seen[26:]
 
 
 def test_it_refuses_what_it_cannot_do() -> None:
     model, optimizer, loader, loss_fn = _parts()
-    with pytest.raises(InputError, match="total_steps must be ≥ 100"):
+    with pytest.raises(InputError, match="total_steps must be ≥ 150"):
         confirm(_reading(0.1), model, optimizer, loader, loss_fn, total_steps=50)
+    with pytest.raises(InputError, match="reading must be a cyclr reading"):
+        confirm({"max_lr": 0.1}, model, optimizer, loader, loss_fn, total_steps=500)
+    again = dataclasses.replace(_reading(0.1), rule="basin confirmed")
+    with pytest.raises(InputError, match="not confirmed yet"):
+        confirm(again, model, optimizer, loader, loss_fn, total_steps=500)
     with pytest.raises(ValueError, match="share must be"):
         confirm(_reading(0.1), model, optimizer, loader, loss_fn, total_steps=500, share=1.0)
     with pytest.raises(DataError, match="iterator"):

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
+from cyclr.errors import InputError, complaint
 from cyclr.integrations.torch.checks import (
     check_batches,
     check_precision,
@@ -26,7 +27,7 @@ from cyclr.integrations.torch.scheduler import Scheduler
 from cyclr.integrations.torch.snapshot import Snapshot
 from cyclr.integrations.torch.steps import Loss, TrainStep, default_step
 from cyclr.integrations.torch.sweeping import endless, unheard
-from cyclr.rangetest.confirm import SHARE, candidates, settle, trial_steps
+from cyclr.rangetest.confirm import CONFIRMED, SHARE, next_rate, settle, trial_steps
 from cyclr.rangetest.reading import Reading, Trial
 from cyclr.rangetest.sweep import as_number
 from cyclr.recipe import Recipe, plan
@@ -50,7 +51,7 @@ def confirm(
     snapshot_dir: str | os.PathLike[str] | None = None,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> Reading:
-    """Train shortly at a reading's max_lr and at four times that, and raise it if that is better.
+    """Train shortly at max_lr and at rates beside it; move the bounds to what does better.
 
     Each trial starts from the weights the model has, sees the same batches with the same random
     numbers, and runs :func:`~cyclr.recipe.plan`'s one-cycle over its few steps. Afterwards
@@ -80,6 +81,7 @@ def confirm(
         InputError: The budget is too small for trials, or arguments do not go together.
         DataError: ``batches`` is empty, or an iterator that cannot be started again.
     """
+    _check_reading(reading)
     check_training([model], [optimizer])
     check_step([model], [optimizer], loss_fn, train_step, accumulate, max_grad_norm)
     check_precision([optimizer], train_step, autocast, scaler)
@@ -93,7 +95,7 @@ def confirm(
     }  # fmt: skip
     own = train_step is None
     step = default_step(loss_fn, **options) if train_step is None else train_step
-    trials = []
+    trials: list[Trial] = []
     with (
         each_warning_once(),
         Snapshot(
@@ -102,7 +104,7 @@ def confirm(
         torch.inference_mode(False),
         torch.enable_grad(),
     ):
-        for max_lr in candidates(reading):
+        while (max_lr := next_rate(reading, trials)) is not None:
             recipe = plan(_at(reading, max_lr), total_steps=steps)
             with unheard([optimizer]):
                 stream = endless(batches, accumulate if own else None)
@@ -111,7 +113,16 @@ def confirm(
             trials.append(Trial(max_lr, loss))
             if on_trial is not None:
                 on_trial(trials[-1])
-    return settle(reading, (trials[0], trials[1]))
+    return settle(reading, trials)
+
+
+def _check_reading(reading: Any) -> None:
+    if not isinstance(reading, Reading):
+        remedy = "read the record first: record.read()"
+        raise InputError(complaint("reading", "a cyclr reading", reading, remedy))
+    if reading.rule.endswith(CONFIRMED):
+        remedy = "confirm what record.read() gives"
+        raise InputError(complaint("reading", "one that was not confirmed yet", reading, remedy))
 
 
 def _at(reading: Reading, max_lr: float) -> Reading:

@@ -23,6 +23,7 @@ _RECOVERED = 0.8  # share of the fall that is there again where the way back has
 _AGREEING = 5  # losses on the way back whose average says so
 _FAR = 3.0  # how many times higher the way back must read to be remarked on
 _STARTED = 0.1  # share of the fall by which the loss has begun to move
+CHANCE = "which chance may decide"  # in the caveat that trials settle
 _NEAREST, _FARTHEST = 3.0, 10.0  # max_lr / base_lr stays between these
 
 
@@ -93,8 +94,7 @@ def basin(record: RangeRecord) -> Bounds:
     if again > _FAR * max_lr:
         caveats += (
             f"The sweep alone gives {max_lr:.3g}; max_lr is higher because the net trained again "
-            f"at {again:.3g} on the way back, which chance may decide. Sweep with repeats, or "
-            "confirm it.",
+            f"at {again:.3g} on the way back, {CHANCE}. Sweep with repeats, or confirm it.",
         )
     max_lr = max(max_lr, again)
     base_lr = float(np.clip(found.moves, max_lr / _FARTHEST, max_lr / _NEAREST))
