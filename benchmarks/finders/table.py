@@ -98,23 +98,21 @@ def rows(names: Iterable[str], *, trained: bool = True) -> dict[str, Row]:
     best = {name: judge.oracle().best for name, judge in judges.items()}
     found: dict[str, Row] = {}
     for finder in FINDERS:
-        shares, steps = {}, []
+        shares, steps = {}, []  # steps by task, whatever the number of its seeds
         for name, judge in judges.items():
-            qualities = []
-            for seed in seeds(name):
-                lr, cost = suggested(finder, name, seed)
-                steps.append(cost)
-                qualities.append(reaches(judge, lr, seed))
+            answers = [(seed, suggested(finder, name, seed)) for seed in seeds(name)]
+            qualities = [reaches(judge, answer.lr, seed) for seed, answer in answers]
+            steps.append(statistics.fmean(answer.steps for _, answer in answers))
             # Above the best of the grid's means is luck of the seeds.
             shares[name] = min(1.0, statistics.fmean(qualities) / best[name])
         found[finder] = Row(shares, statistics.fmean(steps))
     if not trained:
         return found
-    answers = _answers("instead")
+    instead = _answers("instead")
     for optimizer in INSTEAD:
         shares = {}
         for name, judge in judges.items():
-            results = [(s, answers.get(name, optimizer, s)) for s in seeds(name)]
+            results = [(s, instead.get(name, optimizer, s)) for s in seeds(name)]
             got = [judge.quality({k: float(v) for k, v in r.items()}, s) for s, r in results if r]
             shares[name] = min(1.0, statistics.fmean(got) / best[name]) if got else math.nan
         found[optimizer] = Row(shares, 0)

@@ -30,8 +30,9 @@ from cyclr.rangetest.rules.basin import find_basin
 from cyclr.rangetest.rules.bounds import readable_part
 
 PATH = CACHE / "trials.json"
-EXPONENTS = {33: range(-2, 6), 50: range(-3, 5), 100: range(-3, 5)}  # by the number of updates
+EXPONENTS = {33: range(-2, 7), 50: range(-3, 5), 100: range(-3, 5)}  # by the number of updates
 _TAIL = 0.25
+_ERRORS = 2.0
 
 Losses = npt.NDArray[np.float64]
 Key = tuple[str, int, int, int]  # task, seed, updates, exponent of the rate
@@ -119,35 +120,52 @@ class Case(NamedTuple):
 Chooser = Callable[[Case], float]  # gives an exponent
 
 
-def middle(steps: int, exponents: Iterable[int], *, up: float = 0.0, down: float = 2.0) -> Chooser:
+def middle(steps: int, exponents: Iterable[int], *, errors: float = _ERRORS) -> Chooser:
     """Make the rule that goes half of the way to the best trial.
 
     Args:
         steps: Updates of each trial.
         exponents: Of the rates that are tried beside the reading.
-        up: Standard errors by which a higher rate must be better.
-        down: … and a lower one, which also needs a clear fall in the sweep.
+        errors: Standard errors by which another rate must be better; a lower one also needs a clear
+            fall in the sweep.
     """
     others = list(exponents)
 
     def choose(case: Case) -> float:
         if not case.tails[steps, 0].size:
             return -2.0
-        able = [e for e in others if case.lead(steps, e) > (up if e > 0 else down)]
-        able = [e for e in able if e > 0 or case.clear]
+        able = [e for e in others if (e > 0 or case.clear) and case.lead(steps, e) > errors]
         return min([0, *able], key=lambda e: case.mean(steps, e)) / 2
+
+    return choose
+
+
+def further(steps: int, *, up: int, down: int) -> Chooser:
+    """Make the rule that tries a third rate in the direction that the first two point to.
+
+    Args:
+        steps: Updates of each trial.
+        up: Exponent of the second rate; of the third, twice that, if the second is better.
+        down: … or else this.
+    """
+    upward, downward = middle(steps, [up, 2 * up]), middle(steps, [up, down])
+
+    def choose(case: Case) -> float:
+        return (upward if case.lead(steps, up) > _ERRORS else downward)(case)
 
     return choose
 
 
 RULES: dict[str, Chooser] = {
     "none": lambda _: 0.0,
-    "two of 50 updates: 1, 4; two standard errors": middle(50, [2], up=2.0),
+    "two of 50 updates: 1, 4": middle(50, [2]),
     "two of 50 updates: 1, 8": middle(50, [3]),
     "three of 33 updates: 1/2, 1, 4": middle(33, [-1, 2]),
     "three of 33 updates: 1/2, 1, 8": middle(33, [-1, 3]),
+    "… where any lower mean wins": middle(33, [-1, 3], errors=0.0),
+    "three of 33 updates: 1, 8 and 1/2 or 64": further(33, up=3, down=-1),
     "three of 33 updates: 1/2, 1, 16": middle(33, [-1, 4]),
-    "eight of 33 updates: 1/4 to 32": middle(33, EXPONENTS[33]),
+    "nine of 33 updates: 1/4 to 64": middle(33, EXPONENTS[33]),
     "eight of 50 updates: 1/8 to 16": middle(50, EXPONENTS[50]),
     "eight of 100 updates: 1/8 to 16": middle(100, EXPONENTS[100]),
 }
