@@ -32,6 +32,10 @@ def _confirm(chosen: list[Problem], jobs: int) -> None:
     Answers("confirm").compute(sweeps.confirmed, [table.CONFIRMED], _names(chosen), jobs)
 
 
+def _validated(chosen: list[Problem], jobs: int) -> None:
+    Answers("confirm").compute(sweeps.validated, [table.VALIDATED], _names(chosen), jobs)
+
+
 def _table(chosen: list[Problem], _: int) -> None:
     parts = apart(_names(chosen))
     print("\n".join(table.markdown(part, trained=part[0] in NAMES) for part in parts))
@@ -74,6 +78,7 @@ COMMANDS: dict[str, Callable[[list[Problem], int], None]] = {
     "sweeps": sweeps.run,
     "confirm": _confirm,
     "trials": _trials,
+    "validated": _validated,
     "peers": _peers,
     "peer-rules": _peer_rules,
     "instead": _instead,

@@ -15,6 +15,7 @@ from benchmarks.finders.train import Batches, begin
 from cyclr.integrations.torch import confirm, range_test
 from cyclr.rangetest import RangeRecord
 
+_HELD = 500  # examples at most that a sweep with a validation loss measures it on
 RECORDS = CACHE / "records"
 
 
@@ -33,6 +34,33 @@ def sweep(problem: Problem, seed: int) -> RangeRecord:
         problem.loss_fn,
         max_grad_norm=problem.clip,
     )
+
+
+def tables() -> list[str]:
+    """List the tasks on tables of 300 rows, which nets overfit at rates that they train well at."""
+    return [name for name in BY_NAME if name.startswith("diabetes")]
+
+
+def validated(_: str, problem: Problem, seed: int) -> dict[str, Any]:
+    """Sweep with the validation loss after every update, and read that; give the rate."""
+    model, optimizer = begin(problem, seed)
+    split = problem.split()
+    inputs, targets = split.val_inputs[:_HELD], split.val_targets[:_HELD]
+
+    def validation_loss(net: torch.nn.Module) -> dict[str, float]:
+        with torch.no_grad():
+            return {"val_loss": float(problem.loss_fn(net(inputs), targets))}
+
+    record = range_test(
+        model,
+        optimizer,
+        Batches(problem, seed),
+        problem.loss_fn,
+        max_grad_norm=problem.clip,
+        validate=validation_loss,
+        validate_every=1,
+    )
+    return {"lr": record.read(metric="val_loss").max_lr, "steps": record.updates}
 
 
 def confirmed(_: str, problem: Problem, seed: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ PEERS = {
     "ignite": "ignite",
 }
 CONFIRMED = "cyclr confirmed"
+VALIDATED = "cyclr on the validation loss"  # which the other finders do not have
 DEFAULT = "optimizer's default"
 INSTEAD = ("Prodigy", "schedule-free AdamW", "D-Adaptation")
 FINDERS = ("cyclr", CONFIRMED, "cyclr decade", *PEERS, DEFAULT)
@@ -62,7 +63,7 @@ def suggested(finder: str, name: str, seed: int) -> Suggested:
     if finder == DEFAULT:
         optimizer = BY_NAME[name].optimizer([torch.nn.Parameter(torch.zeros(1))])
         return Suggested(float(optimizer.param_groups[0]["lr"]), 0)
-    if finder == CONFIRMED:
+    if finder in (CONFIRMED, VALIDATED):
         answer = _answers("confirm").get(name, finder, seed)
         return Suggested(None, 0) if answer is None else Suggested(answer["lr"], answer["steps"])
     if finder in PEERS:
@@ -85,11 +86,14 @@ def train(names: Iterable[str], jobs: int) -> None:
     compute(wanted, jobs)
 
 
-def rows(names: Iterable[str], *, trained: bool = True) -> dict[str, Row]:
+def rows(
+    names: Iterable[str], *, trained: bool = True, finders: Iterable[str] = FINDERS
+) -> dict[str, Row]:
     """Score every finder, and the optimizers that need none.
 
     Args:
         names: Of the tasks.
+        finders: Whom to score.
         trained: By a training at every suggestion; otherwise a suggestion's score is interpolated
             from the oracle's grid, and optimizers that need no rate are left out.
     """
@@ -97,7 +101,7 @@ def rows(names: Iterable[str], *, trained: bool = True) -> dict[str, Row]:
     reaches = _by_training if trained else _by_oracle
     best = {name: judge.oracle().best for name, judge in judges.items()}
     found: dict[str, Row] = {}
-    for finder in FINDERS:
+    for finder in finders:
         shares, steps = {}, []  # steps by task, whatever the number of its seeds
         for name, judge in judges.items():
             answers = [(seed, suggested(finder, name, seed)) for seed in seeds(name)]
