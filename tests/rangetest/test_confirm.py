@@ -91,7 +91,7 @@ def test_a_rate_that_diverges_itself_is_divided_by_four_with_a_caveat(end: float
 
 
 def test_a_best_trial_that_rose_is_remarked_on() -> None:
-    rising = [1.0 + 0.02 * k for k in range(40)]
+    rising = [1.0, *[9.0 - 0.02 * k for k in range(39)]]  # it jumped at once
     worse = [x + 1 for x in rising]
     settled = settle(READING, _trials(worse, rising, worse))
     assert settled.max_lr == 0.1

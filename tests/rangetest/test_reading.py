@@ -24,6 +24,7 @@ def _measured(every: int = 5, seed: int = 0):
 def test_a_rule_reads_the_metric_it_is_told_to() -> None:
     record = _measured()
     loss, validation = record.read(), record.read(metric="val_loss")
+    assert loss.updates == validation.updates == record.updates  # the whole sweep was paid for
     assert 0.2 < loss.max_lr < 2
     assert 0.01 < validation.max_lr < 0.15
     assert (loss.metric, validation.metric) == (None, "val_loss")

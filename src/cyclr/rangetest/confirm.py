@@ -88,8 +88,8 @@ def settle(reading: Reading, trials: Sequence[Trial]) -> Reading:
     Returns:
         A reading whose rule's name ends in ``" confirmed"``, with the trials, and without the
         caveat that asks for them; with a caveat, and both bounds divided by four, if even the trial
-        at max_lr diverged; and with a caveat if even the best trial ended higher than any of its
-        first losses.
+        at max_lr diverged; and with a caveat if even the best trial ended, all its last quarter
+        long, above its first loss.
     """
     own, factor = trials[0], 1 / _DIVERGED
     caveats = tuple(caveat for caveat in reading.caveats if CHANCE not in caveat)
@@ -139,8 +139,7 @@ def _leads(other: Trial, best: Trial) -> bool:
 
 
 def _rose(trial: Trial) -> bool:
-    count = _tail(trial)
-    return float(np.mean(trial.loss[-count:])) > max(trial.loss[:count])
+    return min(trial.loss[-_tail(trial) :]) > trial.loss[0]
 
 
 def _fell(reading: Reading) -> bool:

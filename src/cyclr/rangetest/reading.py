@@ -66,6 +66,8 @@ class Reading:
         sweeps: What the rule read off each sweep.
         record: What it was read off; None for a reading that was made by hand.
         trials: The short trainings that confirmed it; see :mod:`cyclr.rangetest.confirm`.
+        updates: What the range test cost, way back and repeats included; 0 of a reading that was
+            made by hand.
     """
 
     base_lr: float
@@ -79,6 +81,7 @@ class Reading:
     sweeps: tuple[Bounds, ...] = ()
     record: RangeRecord | None = field(default=None, repr=False, compare=False)
     trials: tuple[Trial, ...] = ()
+    updates: int = 0
 
     @property
     def base_lr_interval(self) -> tuple[float, float] | None:
@@ -156,6 +159,7 @@ def read(record: RangeRecord, rule: str | None = None, metric: str | None = None
         metric=metric,
         sweeps=tuple(found),
         record=seen,
+        updates=record.updates,
     )
 
 

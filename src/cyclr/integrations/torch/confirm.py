@@ -88,8 +88,7 @@ def confirm(
     check_batches(batches)
     Constraint(kind="integer", ge=1).check("total_steps", total_steps)
     Constraint(kind="real", gt=0, lt=1).check("share", share)
-    swept = 0 if reading.record is None else reading.record.updates
-    steps = trial_steps(swept, total_steps, share)
+    steps = trial_steps(reading.updates, total_steps, share)
     options: dict[str, Any] = {
         "max_grad_norm": max_grad_norm, "autocast": autocast, "scaler": scaler
     }  # fmt: skip
