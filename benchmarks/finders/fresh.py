@@ -6,30 +6,13 @@ of them; of the trials of ``confirm``, one was. ``latest`` came after that.
 
 from __future__ import annotations
 
-import functools
-from typing import Any
-
 import torch
 from torch import nn
 from torch.nn import functional
 
 from benchmarks.finders import data, nets
-from benchmarks.finders.pretrained import pretrained
+from benchmarks.finders.pretrained import tuned_conv
 from benchmarks.finders.problem import ADAPTIVE, Problem, adam, adamw, next_symbol, sgd
-
-
-def _tuned_conv() -> nn.Module:
-    """Make a net trained on five kinds of clothes, with a new last layer for the other five."""
-    model = _source()()
-    model[-1] = nn.Linear(model[-1].in_features, 5)
-    return model
-
-
-@functools.cache
-def _source() -> Any:
-    make = lambda: nets.conv(1, 5, 8, norm=True, size=28)  # noqa: E731 -- named where it is used
-    return pretrained(make, data.fashion_half(second=False), functional.cross_entropy)
-
 
 FRESH = [
     Problem(
@@ -65,8 +48,7 @@ FRESH = [
     ),
     Problem(
         name="fashion-finetune-adam", split=lambda: data.fashion_half(second=True), batch_size=32,
-        model=_tuned_conv,
-        optimizer=lambda p: adam(p), lr_range=ADAPTIVE,
+        model=lambda: tuned_conv(8), optimizer=lambda p: adam(p), lr_range=ADAPTIVE,
     ),
     Problem(
         name="cifar-colours-adamw", split=data.colours, measure="loss", batch_size=32,

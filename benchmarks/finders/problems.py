@@ -21,7 +21,7 @@ from benchmarks.finders import data, nets
 from benchmarks.finders.fresh import FRESH
 from benchmarks.finders.held_out import HELD_OUT
 from benchmarks.finders.latest import LATEST
-from benchmarks.finders.pretrained import pretrained
+from benchmarks.finders.pretrained import pretrained, tuned_conv
 from benchmarks.finders.problem import ADAPTIVE, Problem, adam, adamw, next_symbol, sgd
 
 
@@ -34,19 +34,6 @@ def gaussian(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 def scaled_mse(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Squared error in units that make the loss tiny."""
     return 1e-5 * functional.mse_loss(outputs, targets)
-
-
-def _tuned_conv() -> nn.Module:
-    """A net trained on five kinds of clothes, with a fresh last layer for the other five."""
-    model = _conv_source()()
-    model[-1] = nn.Linear(model[-1].in_features, 5)
-    return model
-
-
-@functools.cache
-def _conv_source() -> Any:
-    make = lambda: nets.conv(1, 5, norm=True, size=28)  # noqa: E731 -- named where it is used
-    return pretrained(make, data.fashion_half(False), functional.cross_entropy)
 
 
 @functools.cache
@@ -97,7 +84,7 @@ PROBLEMS = [
         loss_fn=functional.mse_loss, batch_size=256, lr_range=ADAPTIVE,
     ),
     Problem(
-        name="fashion-finetune-sgd", split=lambda: data.fashion_half(True), model=_tuned_conv,
+        name="fashion-finetune-sgd", split=lambda: data.fashion_half(True), model=tuned_conv,
         optimizer=sgd(0.9, 1e-4), batch_size=32,
     ),
     Problem(

@@ -46,7 +46,7 @@ class Store:
     def put(self, kind: str, key: str, seed: int, value: Any) -> None:
         """Keep a value, on disk as well."""
         self.data[kind].setdefault(key, {})[str(seed)] = value
-        _write(self.path, self.data)
+        write(self.path, self.data)
 
     def get(self, kind: str, key: str, seed: int) -> Any:
         """Give a value, None if there is none yet."""
@@ -95,7 +95,7 @@ class Answers:
             Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(work)
         ):
             self.data.setdefault(name, {}).setdefault(asked, {})[str(seed)] = _plain(answer)
-            _write(self.path, self.data)
+            write(self.path, self.data)
             print(f"{i + 1}/{len(todo)} {name} {asked} seed {seed}: {answer}", flush=True)
 
 
@@ -104,7 +104,8 @@ def _ask(ask: Any, name: str, asked: str, seed: int) -> tuple[str, str, int, Any
     return name, asked, seed, ask(asked, BY_NAME[name], seed)
 
 
-def _write(path: Path, data: Any) -> None:
+def write(path: Path, data: Any) -> None:
+    """Write JSON so that a file is whole whenever it is there."""
     path.parent.mkdir(exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(data, indent=0, sort_keys=True) + "\n")

@@ -23,7 +23,7 @@ from benchmarks.finders.oracle import Judge
 from benchmarks.finders.problem import Problem
 from benchmarks.finders.problems import BY_NAME
 from benchmarks.finders.research import Shares
-from benchmarks.finders.store import CACHE, SEEDS
+from benchmarks.finders.store import CACHE, SEEDS, write
 from benchmarks.finders.train import Batches, begin, endless, reference
 from cyclr.integrations.torch import Scheduler
 from cyclr.rangetest.rules.basin import find_basin
@@ -33,6 +33,7 @@ PATH = CACHE / "trials.json"
 EXPONENTS = {33: range(-2, 7), 50: range(-3, 5), 100: range(-3, 5)}  # by the number of updates
 _TAIL = 0.25
 _ERRORS = 2.0
+_OFTEN = 20  # trials after which they are written down
 
 Losses = npt.NDArray[np.float64]
 Key = tuple[str, int, int, int]  # task, seed, updates, exponent of the rate
@@ -86,9 +87,12 @@ def run(chosen: list[Problem], jobs: int) -> None:
         for exponent in exponents
     ]
     work = (delayed(_one)(key) for key in wanted if _text(key) not in known)
-    for key, losses in Parallel(n_jobs=jobs, return_as="generator_unordered")(work):
+    done = Parallel(n_jobs=jobs, return_as="generator_unordered")(work)
+    for count, (key, losses) in enumerate(done):
         known[_text(key)] = losses
-    PATH.write_text(json.dumps(known, indent=0, sort_keys=True) + "\n")
+        if count % _OFTEN == 0:
+            write(PATH, known)
+    write(PATH, known)
 
 
 class Case(NamedTuple):
