@@ -18,8 +18,9 @@ smoothed = functools.partial(functional.cross_entropy, label_smoothing=0.1)
 
 FOURTH = [
     Problem(
-        name="diabetes-linear-momentum", split=data.diabetes, measure="loss", batch_size=32,
-        model=lambda: nets.mlp(10, 1), optimizer=sgd(0.9), loss_fn=functional.mse_loss,
+        name="diabetes-linear-momentum", seeds=9, split=data.diabetes, measure="loss",
+        model=lambda: nets.mlp(10, 1), optimizer=sgd(0.9), batch_size=32,
+        loss_fn=functional.mse_loss,
     ),
     Problem(
         name="cancer-mlp-rmsprop", split=data.cancer, model=lambda: nets.mlp(30, 32, 2),
@@ -31,8 +32,8 @@ FOURTH = [
         lr_range=(-3, 2),
     ),
     Problem(
-        name="digits-lower-half-momentum", split=data.upper_half, measure="loss", batch_size=32,
-        model=lambda: nets.mlp(32, 96, 96, 32, act=nn.Tanh), optimizer=sgd(0.95),
+        name="digits-lower-half-momentum", seeds=9, split=data.upper_half, measure="loss",
+        model=lambda: nets.mlp(32, 96, 96, 32, act=nn.Tanh), optimizer=sgd(0.95), batch_size=32,
         loss_fn=functional.mse_loss,
     ),
     Problem(
@@ -54,7 +55,7 @@ FOURTH = [
         model=lambda: nets.normed_mlp(3072, 64, 64, 10), optimizer=sgd(0.9, 1e-4),
     ),
     Problem(
-        name="china-sines-momentum", split=data.photograph, measure="loss", batch_size=128,
+        name="china-sines-momentum", seeds=9, split=data.photograph, measure="loss", batch_size=128,
         model=lambda: nets.mlp(24, 64, 64, 3, act=nets.Sine), optimizer=sgd(0.9),
         loss_fn=functional.mse_loss,
     ),
@@ -69,8 +70,8 @@ FOURTH = [
         loss_fn=next_symbol, lr_range=ADAPTIVE,
     ),
     Problem(
-        name="text-convolution-momentum-clipped", split=data.text, measure="loss", batch_size=32,
-        clip=1.0, model=lambda: nets.Causal(64, 48), optimizer=sgd(0.9), loss_fn=next_symbol,
-        lr_range=(-3, 2),
+        name="text-convolution-momentum-clipped", seeds=9, split=data.text, measure="loss",
+        batch_size=32, clip=1.0, model=lambda: nets.Causal(64, 48), optimizer=sgd(0.9),
+        loss_fn=next_symbol, lr_range=(-3, 2),
     ),
 ]  # fmt: skip

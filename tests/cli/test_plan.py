@@ -64,6 +64,22 @@ def test_it_can_be_planned_by_another_metric(run: Command, tmp_path: Path) -> No
     assert recipe.lr.max_lr == record.read(metric="val_loss").max_lr < record.read().max_lr
 
 
+def test_a_reading_is_planned_as_it_is(run: Command, tmp_path: Path) -> None:
+    reading = replace(RECORD.read(), max_lr=0.123)  # as trials may have moved it
+    reading.save(tmp_path / "reading.json")
+    code, out, err = run("plan", "reading.json", "--epochs", "30", "--json")
+    assert (code, err) == (0, "")
+    assert Recipe.from_dict(json.loads(out)) == plan(reading, total_steps=600)
+    assert json.loads(out)["lr"]["max_lr"] == 0.123
+
+
+def test_a_reading_has_been_read_already(run: Command, tmp_path: Path) -> None:
+    RECORD.read().save(tmp_path / "reading.json")
+    code, out, err = run("plan", "reading.json", "--epochs", "30", "--rule", "knee")
+    assert (code, out) == (2, "")
+    assert "reading.json is a reading already; name the record.json" in err
+
+
 @pytest.mark.parametrize(
     ("policy", "kind"),
     [

@@ -99,6 +99,19 @@ def test_what_a_record_does_not_hold_is_refused(run: Command, record: RangeRecor
     assert "metric must be one that the record holds (val_accuracy), got 'val_loss'" in err
 
 
+def test_a_reading_is_shown_in_words(run: Command, record: RangeRecord, tmp_path: Path) -> None:
+    reading = record.read()
+    reading.save(tmp_path / "reading.json")
+    code, out, _ = run("show", "reading.json")
+    assert code == 0
+    assert f"max_lr    {reading.max_lr:.4g}\n" in out
+    assert "(as saved)" in out
+    assert json.loads(run("show", "reading.json", "--json")[1]) == reading.to_dict()
+    code, out, err = run("show", "reading.json", "--plot", "picture.png")
+    assert (code, out) == (2, "")
+    assert "draw the record.json beside it" in err
+
+
 def test_a_finished_run_of_a_table_says_what_it_reached_when(run: Command, tmp_path: Path) -> None:
     path = ROOT / "papers/clr/results/table1/full/fixed-70k-seed0.json"
     result = json.loads(path.read_text(encoding="utf-8"))

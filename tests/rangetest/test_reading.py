@@ -1,11 +1,15 @@
 """Readings: of other metrics, and as data."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from cyclr import LinearSweep, Outcome, RangeTest, Reading
+from cyclr import LinearSweep, Outcome, RangeTest, Reading, plan
 from cyclr.errors import RecordError
 from cyclr.rangetest import combine
+from cyclr.rangetest.reading import Trial
 from rangetest.curves import curve
 
 
@@ -125,3 +129,55 @@ def test_a_metric_that_ended_with_the_loss_is_read_in_words() -> None:
     assert test.record.outcome is Outcome.NON_FINITE
     caveats = test.record.read("basin", "val_loss").caveats
     assert any("before this metric had moved clearly" in caveat for caveat in caveats)
+
+
+def test_a_saved_reading_is_the_one_that_was_saved(tmp_path) -> None:
+    made = replace(
+        _measured().read(),
+        caveats=("in doubt",),
+        optimizer={"name": "SGD", "momentum": 0.9},
+        steps_per_epoch=7,
+        trials=(Trial(0.5, (1.0, np.inf)),),
+    )
+    made.save(tmp_path / "reading.json")
+    loaded = Reading.load(tmp_path / "reading.json")
+    assert loaded == replace(made, sweeps=())
+    assert loaded.record is None
+    assert loaded.to_dict() == made.to_dict()
+    assert loaded.max_lr_interval == made.max_lr_interval is not None
+    assert plan(loaded, total_steps=500) == plan(made, total_steps=500)
+
+
+def test_one_without_intervals_stays_without() -> None:
+    made = Reading(base_lr=0.01, max_lr=0.1, rule="mine", outcome=Outcome.COMPLETED)
+    assert Reading.from_dict(made.to_dict()) == made
+    assert Reading.from_dict(made.to_dict()).max_lr_interval is None
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"cyclr_reading": 2}, 'an object whose "cyclr_reading" is 1'),
+        ({"max_lr": -1.0}, r"damaged \(a rate must be > 0 and finite, got -1\)"),
+        ({"max_lr": "nan"}, "a rate must be > 0 and finite, got nan"),
+        ({"max_lr": True}, "expected a number, got True"),
+        ({"outcome": "lost"}, "'lost' is not a valid Outcome"),
+        ({"steps_per_epoch": 0}, "steps_per_epoch must be an int ≥ 1 or None, got 0"),
+        ({"max_lr_interval": [1.0]}, "it is damaged"),
+        ({"trials": [{"max_lr": 1.0}]}, "lacks 'loss'"),
+        ({"optimizer": 3}, "it is damaged"),
+    ],
+)
+def test_a_damaged_reading_is_refused(tmp_path, change, complaint) -> None:
+    path = tmp_path / "reading.json"
+    path.write_text(json.dumps(_measured().read().to_dict() | change), encoding="utf-8")
+    with pytest.raises(RecordError, match=complaint):
+        Reading.load(path)
+
+
+def test_a_record_is_no_reading(tmp_path) -> None:
+    _measured().save(tmp_path / "record.json")
+    with pytest.raises(
+        RecordError, match=r"record.json is not a range test's reading.*record.read"
+    ):
+        Reading.load(tmp_path / "record.json")

@@ -284,3 +284,20 @@ def test_a_single_example_more_is_no_rise_of_an_accuracy() -> None:
     record = _record(np.full(STEPS, 2.3), metrics={"val_accuracy": series})
     reading = record.read("basin", "val_accuracy")
     assert any("flat or too noisy" in caveat for caveat in reading.caveats)
+
+
+@pytest.mark.parametrize(
+    ("fall", "steps_per_epoch", "learnt"),
+    [(0.4, 10, True), (0.4, 26, False), (0.4, None, False), (1.5, 10, False)],
+)
+def test_a_faint_fall_on_data_seen_again_and_again_may_be_learnt_by_heart(
+    fall, steps_per_epoch, learnt
+) -> None:
+    lr = np.logspace(-7, 1, STEPS)
+    loss = 1.0 - fall / (1 + (1e-2 / lr) ** 2) + 0.1 * np.random.default_rng(0).normal(size=STEPS)
+    loss[-3:] += 5.0
+    record = dataclasses.replace(_record(loss), steps_per_epoch=steps_per_epoch)
+    words = [caveat for caveat in record.read().caveats if "learns by heart" in caveat]
+    assert len(words) == learnt
+    if learnt:
+        assert words[0].startswith("The sweep went 10 times through its data, and the loss fell by")

@@ -249,13 +249,17 @@ _UPDATE = ("accumulate", "max_grad_norm", "mixed_precision")  # what range tests
 
 
 def _enough(steps: int, budget: int) -> None:
-    """Refuse a budget that trials do not fit into, in the command line's terms."""
+    """Refuse a budget that trials do not fit into, however far the sweep goes."""
     from cyclr.rangetest.confirm import trial_steps
+    from cyclr.rangetest.course import longest
 
     try:
-        trial_steps(steps, budget)
+        trial_steps(longest(steps), budget)
     except InputError as error:
-        raise InputError(f"{error}. Here: more --epochs, or fewer --steps") from error
+        raise InputError(
+            f"{error}. Here: more --epochs, or fewer --steps; a sweep of {steps} may go on to "
+            f"{longest(steps)}"
+        ) from error
 
 
 def _confirm(parts: Parts, reading: Any, budget: int, settings: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ import typer
 from cyclr import jsonfile
 from cyclr.cli.options import print_json, print_pairs, reading_pairs, say
 from cyclr.errors import CyclrError, InputError
-from cyclr.rangetest import RangeRecord
+from cyclr.rangetest import RangeRecord, Reading
 from cyclr.rangetest.record import rises
 from cyclr.schedules import LinearSweep
 
@@ -134,6 +134,17 @@ def show_record(
         print_pairs(reading_pairs(reading))
 
 
+def show_reading(place: str, plot: str | None, *, as_json: bool) -> None:
+    """Say what was read off a range test."""
+    if plot is not None:
+        raise InputError(f"{place} has the bounds and no losses; draw the record.json beside it")
+    reading = Reading.load(place)
+    if as_json:
+        print_json(reading.to_dict())
+    else:
+        print_pairs(reading_pairs(reading))
+
+
 def show_result(place: str, plot: str | None, *, as_json: bool) -> None:
     """Draw a finished run of a paper's table, and say what it reached when."""
     from cyclr.report.papers import accuracy_figure, result_chart, result_facts
@@ -171,4 +182,8 @@ def _place(lr: np.ndarray, value: float) -> float:
     return float(np.argmin(np.abs(lr - inside))) if math.isfinite(inside) else 0.0
 
 
-_FILES: dict[str, Draw] = {"cyclr_record": show_record, "cyclr_result": show_result}
+_FILES: dict[str, Draw] = {
+    "cyclr_record": show_record,
+    "cyclr_reading": show_reading,
+    "cyclr_result": show_result,
+}

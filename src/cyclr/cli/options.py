@@ -94,9 +94,18 @@ def reading_pairs(reading: Reading) -> dict[str, str]:
         "max_lr": f"{reading.max_lr:.4g}",
         **_interval(reading),
         "rule": reading.rule,
+        **_trials(reading),
         "outcome": f"{reading.outcome.value}: {reading.outcome.sentence}",
         **{f"caveat {i}": caveat for i, caveat in enumerate(reading.caveats, start=1)},
     }
+
+
+def _trials(reading: Reading) -> dict[str, str]:
+    if not reading.trials:
+        return {}
+    longest = max(len(trial.loss) for trial in reading.trials)
+    rates = ", ".join(f"{trial.max_lr:.3g}" for trial in reading.trials)
+    return {"trials": f"{longest} steps each, at {rates}"}
 
 
 _WIDE = 10  # between the ends of an interval that settles little
@@ -109,6 +118,8 @@ def _interval(reading: Reading) -> dict[str, str]:
         return {}
     count = len(reading.sweeps)
     source = f"lowest and highest of {count} sweeps" if count > 1 else "80 %, from its noise"
+    if reading.record is None:
+        source = "as saved"
     words = f"base_lr {low[0]:.3g} to {low[1]:.3g}, max_lr {high[0]:.3g} to {high[1]:.3g}"
     times = high[1] / high[0]
     doubt = f"the interval of max_lr spans a factor of {times:.2g}; {_REMEDY}"

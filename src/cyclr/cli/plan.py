@@ -1,4 +1,4 @@
-"""``cyclr plan``: a recipe from a record and a budget."""
+"""``cyclr plan``: a recipe from a record or a reading, and a budget."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from cyclr import jsonfile
 from cyclr.cli.options import (
     AsJson,
     Epochs,
@@ -19,7 +20,7 @@ from cyclr.cli.options import (
     say,
 )
 from cyclr.errors import InputError
-from cyclr.rangetest import RangeRecord
+from cyclr.rangetest import RangeRecord, Reading
 from cyclr.rangetest.rules import RULES
 from cyclr.recipe import POLICIES, Recipe
 from cyclr.recipe import plan as make_plan
@@ -29,7 +30,12 @@ _SEEN = 1_000_000  # values at most that a recipe's words are made from
 
 
 def plan(
-    record: Annotated[str, typer.Argument(metavar="RECORD", help="From cyclr find --out.")],
+    record: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECORD", help="From cyclr find --out; or the reading.json of a run."
+        ),
+    ],
     epochs: Epochs = None,
     total_steps: Annotated[
         int | None, typer.Option("--total-steps", min=3, help="Budget in optimizer updates.")
@@ -45,13 +51,12 @@ def plan(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a recipe: schedules, length and stopping points, from a record and a budget."""
+    """Make a recipe: schedules, length and stopping points, from a range test and a budget."""
     check_new_file(out, force=force)
     check_choice("--rule", rule, RULES)
     check_choice("--policy", policy, POLICIES)
-    loaded = RangeRecord.load(record)
-    reading = loaded.read(rule, metric)
-    budget = _budget(epochs, total_steps, loaded.steps_per_epoch)
+    reading = _reading(record, rule, metric)
+    budget = _budget(epochs, total_steps, reading.steps_per_epoch)
     recipe = make_plan(reading, total_steps=budget, policy=policy)
     if out is not None:
         recipe.save(out)
@@ -60,6 +65,19 @@ def plan(
         print_json(recipe.to_dict())
     else:
         print_pairs(recipe_pairs(recipe))
+
+
+def _reading(place: str, rule: str | None, metric: str | None) -> Reading:
+    """Load a reading, or a record and read it."""
+    data = jsonfile.read(place, what="a range test's record or reading")
+    if not (isinstance(data, dict) and "cyclr_reading" in data):
+        return RangeRecord.load(place).read(rule, metric)
+    if rule is not None or metric is not None:
+        raise InputError(
+            f"--rule and --metric read a record, and {place} is a reading already; name the "
+            "record.json, or leave them out"
+        )
+    return Reading.load(place)
 
 
 def _budget(epochs: int | None, total_steps: int | None, per_epoch: int | None) -> int:

@@ -24,7 +24,8 @@ def show(
         typer.Argument(
             metavar="SPEC…",
             help="JSON or TOML files of schedules or recipes, or JSON itself, several to compare; "
-            "or one run's or tune's folder, one range test's record.json, or one reproduced run.",
+            "or one run's or tune's folder, one range test's record.json or reading.json, or one "
+            "reproduced run.",
         ),
     ],
     steps: Annotated[

@@ -112,6 +112,7 @@ def settle(reading: Reading, trials: Sequence[Trial]) -> Reading:
         caveats=caveats,
         sweeps=(),
         record=None,
+        stated=None,
         trials=tuple(trials),
     )
 

@@ -30,6 +30,11 @@ def default_sweep(steps: int = STEPS) -> ExponentialSweep:
     return ExponentialSweep(start_lr=START_LR, end_lr=END_LR, steps=steps)
 
 
+def longest(steps: int) -> int:
+    """Say how many updates a range test of such a density takes at most, all attempts included."""
+    return max(2, round(_MOST * steps) if steps >= _LEAST else steps)
+
+
 class Course(Protocol):
     """The rates of a sweep."""
 
@@ -113,8 +118,7 @@ class OwnCourse:
         self.start_lr: float = _RATE.check("start_lr", start_lr)
         self.spent = spent
         self._log_ratio = math.log(END_LR / START_LR) / (self.density - 1)
-        whole = round(_MOST * self.density) if self.density >= _LEAST else self.density
-        self._most = max(2, whole - spent)
+        self._most = max(2, longest(self.density) - spent)
         self._to_end = 1 + round(math.log(END_LR / self.start_lr) / self._log_ratio)
         self.steps = max(2, min(self._to_end, self._most))
         self._window = max(10, round(_WINDOW * self.density))

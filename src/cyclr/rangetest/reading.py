@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from cyclr import jsonfile
-from cyclr.errors import RecordError
-from cyclr.rangetest.record import Outcome, RangeRecord
-from cyclr.rangetest.repeats import extent, median
+from cyclr.errors import InputError, RecordError
+from cyclr.rangetest.record import PER_EPOCH, Outcome, RangeRecord
+from cyclr.rangetest.repeats import extent
 from cyclr.rangetest.resample import middle, resampled
 from cyclr.rangetest.rules import RULES, Bounds
-from cyclr.rangetest.rules.accuracy import LEAST
-from cyclr.schedules import LinearSweep
 
-Rule = Callable[[RangeRecord], Bounds]
-
-_DENSE = 4.0  # steps to a decade of rates below which a record is too coarse
-_LEAST = 20  # steps below which it is in any case
+_FORMAT = 1
 
 
 class Trial(NamedTuple):
@@ -68,6 +63,7 @@ class Reading:
         trials: The short trainings that confirmed it; see :mod:`cyclr.rangetest.confirm`.
         updates: What the range test cost, way back and repeats included; 0 of a reading that was
             made by hand.
+        stated: Intervals of the bounds that a saved reading states, whose record is elsewhere.
     """
 
     base_lr: float
@@ -82,6 +78,7 @@ class Reading:
     record: RangeRecord | None = field(default=None, repr=False, compare=False)
     trials: tuple[Trial, ...] = ()
     updates: int = 0
+    stated: Intervals | None = field(default=None, repr=False, compare=False)
 
     @property
     def base_lr_interval(self) -> tuple[float, float] | None:
@@ -98,7 +95,7 @@ class Reading:
         if len(self.sweeps) > 1:
             return _intervals(self.sweeps, extent)
         if self.record is None:
-            return None
+            return self.stated
         found = resampled(self.record, RULES[self.rule])
         if not found:
             return None
@@ -109,8 +106,9 @@ class Reading:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Write the reading as plain data."""
+        """Write the reading as plain data that strict JSON can hold, without its record."""
         return {
+            "cyclr_reading": _FORMAT,
             "base_lr": self.base_lr,
             "max_lr": self.max_lr,
             "base_lr_interval": _listed(self.base_lr_interval),
@@ -119,108 +117,72 @@ class Reading:
             "metric": self.metric,
             "outcome": self.outcome.value,
             "caveats": list(self.caveats),
+            "optimizer": dict(self.optimizer),
+            "steps_per_epoch": self.steps_per_epoch,
+            "updates": self.updates,
             "trials": [{"max_lr": t.max_lr, "loss": jsonfile.pack(t.loss)} for t in self.trials],
         }
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the reading to a JSON file, for :func:`~cyclr.recipe.plan` at another time.
 
-def read(record: RangeRecord, rule: str | None = None, metric: str | None = None) -> Reading:
-    """Apply a rule to a record.
+        Raises:
+            InputError: The file cannot be written.
+        """
+        jsonfile.write(path, self.to_dict())
 
-    Args:
-        record: What the sweep saw.
-        rule: The rule's name; see :meth:`RangeRecord.read` for the default.
-        metric: Name of a metric to read in place of the loss.
+    @classmethod
+    def from_dict(cls, data: Any) -> Reading:
+        """Make a reading from plain data, as :meth:`to_dict` wrote it.
 
-    Raises:
-        RecordError: The rule or the metric is unknown, or the record does not hold what the rule
-            needs.
-    """
-    seen = record if metric is None else record.seen_by(metric)
-    name = _default_rule(seen) if rule is None else rule
-    if name not in RULES:
-        known = ", ".join(sorted(RULES))
-        raise RecordError(f"rule must be one of {known}, got {name!r}; pick one")
-    found, failures = _read_each(seen, RULES[name], metric)
-    if rule is None and name == "basin" and _is_for_accuracy(seen):
-        failures.append(
-            f"The accuracy was measured too seldom for its rule, which needs {LEAST} values; the "
-            "loss was read instead. Measure it more often (validate_every)."
-        )
-    together = found[0] if len(found) == 1 else median(found)
-    outcomes = Counter(sweep.outcome for sweep in record.sweeps)
-    return Reading(
-        base_lr=together.base_lr,
-        max_lr=together.max_lr,
-        rule=name,
-        outcome=outcomes.most_common(1)[0][0],
-        caveats=(*together.caveats, *failures),
-        optimizer=record.optimizer,
-        steps_per_epoch=record.steps_per_epoch,
-        metric=metric,
-        sweeps=tuple(found),
-        record=seen,
-        updates=record.updates,
-    )
+        It is equal to the one that was written, but for ``record`` and ``sweeps``, which are empty.
 
-
-def _read_each(
-    record: RangeRecord, rule: Rule, metric: str | None
-) -> tuple[list[Bounds], list[str]]:
-    """Read every sweep; those that cannot be read become caveats, unless none can."""
-    found, failures = [], []
-    errors: list[RecordError] = []
-    for sweep in record.sweeps:
+        Raises:
+            RecordError: The data is not a reading, is damaged, or of another format.
+        """
+        if not isinstance(data, dict) or data.get("cyclr_reading") != _FORMAT:
+            raise RecordError(
+                f'it must be an object whose "cyclr_reading" is {_FORMAT}, as reading.save(path) '
+                "writes it; off a range test's record, read the bounds with record.read()"
+            )
         try:
-            bounds = _positive(rule(sweep))
+            return cls(**_fields(data))
+        except KeyError as error:
+            raise RecordError(f"it lacks {error}; it is damaged, read the record again") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise RecordError(f"it is damaged ({error}); read the record again") from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Reading:
+        """Read what :meth:`save` wrote, or the ``reading.json`` of a run.
+
+        Raises:
+            RecordError: The file cannot be read, or is not a reading.
+        """
+        try:
+            return cls.from_dict(jsonfile.read(path, what="a range test's reading"))
         except RecordError as error:
-            errors.append(error)
-            failures.append(f"One of {len(record.sweeps)} sweeps could not be read: {error}")
-        else:
-            found.append(bounds._replace(caveats=(*bounds.caveats, *_doubts(sweep, metric))))
-    if not found:
-        raise errors[0]
-    return found, failures
+            raise RecordError(f"{path} is not a range test's reading: {error}") from error
+        except InputError as error:
+            raise RecordError(str(error)) from error
 
 
-def _positive(bounds: Bounds) -> Bounds:
-    """Refuse bounds that no training can use: a sweep from 0 may find nothing above it."""
-    if bounds.max_lr > 0 and math.isfinite(bounds.max_lr):
-        return bounds
-    raise RecordError(
-        "the loss was lowest before the rate rose above 0, so there is no rate to read; sweep more "
-        "slowly: lower end_lr, or take more steps"
-    )
-
-
-def _doubts(record: RangeRecord, metric: str | None) -> list[str]:
-    """Say what makes any rule's conclusion from a sweep doubtful."""
-    found = []
-    if record.outcome is Outcome.INTERRUPTED:
-        found.append("The sweep was interrupted; higher rates were not tried.")
-    low, high = record.lr[0], record.lr[-1]
-    decades = math.log10(high / low) if low > 0 and not isinstance(record.sweep, LinearSweep) else 0
-    if len(record) < _LEAST or len(record) < _DENSE * decades:
-        seen = "The sweep has" if metric is None else f"{metric} was measured at"
-        remedy = "Take more steps" if metric is None else "Measure it more often (validate_every)"
-        found.append(
-            f"{seen} only {len(record)} points from {low:.3g} to {high:.3g}: too few to be "
-            f"precise. {remedy}."
-        )
-    return found
-
-
-def _default_rule(record: RangeRecord) -> str:
-    enough = any(
-        sum(map(math.isfinite, series.values)) >= LEAST
-        for name, series in record.metrics.items()
-        if name.endswith("accuracy")
-    )
-    return "accuracy" if _is_for_accuracy(record) and enough else "basin"
-
-
-def _is_for_accuracy(record: RangeRecord) -> bool:
-    has_accuracy = any(name.endswith("accuracy") for name in record.metrics)
-    return has_accuracy and isinstance(record.sweep, LinearSweep)
+def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    low, high = (_unlisted(data[f"{name}_lr_interval"]) for name in ("base", "max"))
+    trials = (Trial(_rate(t["max_lr"]), jsonfile.unpack(t["loss"])) for t in data["trials"])
+    return {
+        "base_lr": _rate(data["base_lr"]),
+        "max_lr": _rate(data["max_lr"]),
+        "rule": str(data["rule"]),
+        "outcome": Outcome(data["outcome"]),
+        "caveats": tuple(map(str, data["caveats"])),
+        "optimizer": dict(data["optimizer"]),
+        "steps_per_epoch": PER_EPOCH.check("steps_per_epoch", data["steps_per_epoch"]),
+        "metric": None if data["metric"] is None else str(data["metric"]),
+        "updates": int(data["updates"]),
+        "trials": tuple(trials),
+        "stated": None if low is None or high is None else Intervals(low, high),
+    }
 
 
 def _intervals(
@@ -234,3 +196,17 @@ def _intervals(
 
 def _listed(interval: tuple[float, float] | None) -> list[float] | None:
     return None if interval is None else list(interval)
+
+
+def _unlisted(ends: Any) -> tuple[float, float] | None:
+    if ends is None:
+        return None
+    low, high = jsonfile.unpack(ends)
+    return low, high
+
+
+def _rate(value: Any) -> float:
+    (rate,) = jsonfile.unpack([value])
+    if 0 < rate < math.inf:
+        return rate
+    raise ValueError(f"a rate must be > 0 and finite, got {rate:g}")

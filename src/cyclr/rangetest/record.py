@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 _RISING = ("accuracy", "auc", "f1", "score")  # ends of names of what is better when higher
-_PER_EPOCH = Constraint(kind="integer", ge=1, optional=True)
+PER_EPOCH = Constraint(kind="integer", ge=1, optional=True)
 _MOMENTUM = Constraint(kind="real", ge=0, lt=1, optional=True)
 
 
@@ -94,7 +94,7 @@ class RangeRecord:
             )
         self._check_numbers()
         try:
-            _PER_EPOCH.check("RangeRecord.steps_per_epoch", self.steps_per_epoch)
+            PER_EPOCH.check("RangeRecord.steps_per_epoch", self.steps_per_epoch)
             _MOMENTUM.check("RangeRecord.optimizer.momentum", self.optimizer.get("momentum"))
         except SpecError as error:
             raise RecordError(str(error)) from error
@@ -152,7 +152,7 @@ class RangeRecord:
             RecordError: The rule or the metric is unknown, or the record does not hold what the
                 rule needs.
         """
-        from cyclr.rangetest.reading import read
+        from cyclr.rangetest.read import read
 
         return read(self, rule, metric)
 

@@ -13,6 +13,8 @@ from cyclr.rangetest.record import Outcome, RangeRecord
 Floats = npt.NDArray[np.float64]
 
 _USUAL = 1e-2  # a rate above which even a single update may make a loss explode
+_OFTEN = 4.0  # times that a sweep sees its data, from which on it may learn it by heart
+_FAINT = 6.0  # deviations of a batch's loss that a fall may be for that to be all of it
 BASE_SHARE = 4.0  # of max_lr, where a rule reads nothing better: arXiv 1506.01186, section 3.3
 
 
@@ -139,12 +141,23 @@ def doubts(record: RangeRecord, loss: Floats, top: int) -> tuple[str, ...]:
             "The loss was still low at the end of the sweep: a higher rate may be better. "
             "Sweep to a higher end_lr."
         )
+    elif fall < _FAINT * spread and _passes(record) >= _OFTEN:
+        found.append(
+            f"The sweep went {_passes(record):.0f} times through its data, and the loss fell by "
+            f"only {fall / spread:.1f} of its own deviations: it may show what the net learns by "
+            "heart, at rates that serve new data badly. Measure a validation loss as well, and "
+            "read that."
+        )
     if record.outcome is not Outcome.COMPLETED and loss.size < 15:
         found.append(
             f"The sweep ended after {len(record)} steps: it began too close to divergence. "
             "Lower start_lr."
         )
     return tuple(found)
+
+
+def _passes(record: RangeRecord) -> float:
+    return 0.0 if record.steps_per_epoch is None else len(record) / record.steps_per_epoch
 
 
 def _broke_off(record: RangeRecord) -> str:
