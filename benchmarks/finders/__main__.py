@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from benchmarks.finders import figures, oracle, page, research, sweeps, table, trials
+from benchmarks.finders.fourth import FOURTH
 from benchmarks.finders.fresh import FRESH
 from benchmarks.finders.latest import LATEST
 from benchmarks.finders.problem import Problem
@@ -24,7 +25,7 @@ def _trained(chosen: list[Problem]) -> list[str]:
 
 def _trials(chosen: list[Problem], jobs: int) -> None:
     # Not on the sets that trials were not chosen in view of.
-    kept = {problem.name for problem in (*FRESH, *LATEST)}
+    kept = {problem.name for problem in (*FRESH, *LATEST, *FOURTH)}
     trials.run([problem for problem in chosen if problem.name not in kept], jobs)
 
 

@@ -1,6 +1,6 @@
-"""A fourth set kept aside: written down before any of it was run.
+"""A fourth set kept aside: written down before any of it was run, after ``latest`` was looked at.
 
-It came after the sweep had been made to go on past a turn, in view of all the tasks before.
+With more squared errors under momentum than the others: those had been read furthest too low.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Tasks kept aside once ``fresh`` had been looked at as well: written down before any was run.
 
-What was changed in view of all the other tasks is scored on these, and was not changed in view of
-them.
+The default rule was not changed in view of them.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.finders import trials
+from benchmarks.finders.fourth import FOURTH
 from benchmarks.finders.fresh import FRESH
 from benchmarks.finders.held_out import HELD_OUT
 from benchmarks.finders.latest import LATEST
@@ -15,12 +16,13 @@ from benchmarks.finders.store import SEEDS
 
 
 def test_every_task_has_one_list() -> None:
-    sets = (HELD_OUT, FRESH, LATEST)
-    held, fresh, latest = ([problem.name for problem in kept] for kept in sets)
-    assert (len(NAMES), len(held), len(fresh), len(latest)) == (24, 12, 13, 12)
-    assert len(BY_NAME) == 24 + 12 + 13 + 12  # no name twice
+    held, *others = (
+        [problem.name for problem in kept] for kept in (HELD_OUT, FRESH, LATEST, FOURTH)
+    )
+    assert (len(NAMES), len(held), *map(len, others)) == (24, 12, 13, 12, 12)
+    assert len(BY_NAME) == 24 + 12 + 13 + 12 + 12  # no name twice
     assert sorted(HALVES[0] + HALVES[1]) == sorted(NAMES)
-    assert apart(list(BY_NAME)) == [list(NAMES), held, fresh, latest]
+    assert apart(list(BY_NAME)) == [list(NAMES), held, *others]
     assert apart([held[0], NAMES[0]]) == [[NAMES[0]], [held[0]]]
 
 

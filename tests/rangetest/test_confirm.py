@@ -16,6 +16,7 @@ READING = Reading(base_lr=0.02, max_lr=0.1, rule="basin", outcome=Outcome.DIVERG
 FALLING = tuple(2.0 - 0.02 * k for k in range(40))
 WORSE = tuple(x + 0.1 for x in FALLING)
 BETTER = tuple(x - 0.3 + 0.01 * (-1) ** k for k, x in enumerate(FALLING))
+BIT_BETTER = tuple(x - 0.1 + 0.01 * (-1) ** k for k, x in enumerate(FALLING))
 
 
 def _trials(third=WORSE, own=FALLING, higher=WORSE, rate: float = 0.05) -> tuple[Trial, ...]:
@@ -37,9 +38,9 @@ def test_eight_times_the_rate_is_tried_beside_it_and_then_further_in_the_better_
     ("won", "max_lr"),
     [
         ({"third": BETTER}, math.sqrt(0.05 * 0.1)),
-        ({"higher": BETTER}, math.sqrt(0.1 * 0.8)),
-        ({"higher": BETTER, "third": [x - 0.1 for x in BETTER], "rate": 6.4}, 0.8),
-        ({"higher": BETTER, "third": WORSE, "rate": 6.4}, math.sqrt(0.1 * 0.8)),
+        ({"higher": BIT_BETTER}, math.sqrt(0.1 * 0.8)),
+        ({"higher": BIT_BETTER, "third": [x - 0.01 for x in BIT_BETTER], "rate": 6.4}, 0.8),
+        ({"higher": BIT_BETTER, "third": WORSE, "rate": 6.4}, math.sqrt(0.1 * 0.8)),
     ],
 )
 def test_bounds_go_half_of_the_way_to_the_rate_that_won(won, max_lr: float) -> None:
@@ -49,6 +50,26 @@ def test_bounds_go_half_of_the_way_to_the_rate_that_won(won, max_lr: float) -> N
     assert settled.rule == "basin confirmed"
     assert settled.trials == _trials(**won)
     assert settled.caveats == ()
+
+
+@pytest.mark.parametrize(
+    ("won", "max_lr"),
+    [
+        ({"higher": BETTER}, 0.8),
+        ({"higher": BETTER, "third": [x - 0.1 for x in BETTER], "rate": 6.4}, 6.4),
+        ({"higher": BETTER, "third": WORSE, "rate": 6.4}, 0.8),
+        ({"third": BETTER}, math.sqrt(0.05 * 0.1)),  # never down
+        # The first falls by .67, between the means of three and of ten losses, and a fifth is .134.
+        ({"higher": [x - 0.133 for x in FALLING]}, math.sqrt(0.1 * 0.8)),
+        ({"higher": [x - 0.135 for x in FALLING]}, 0.8),
+        (
+            {"own": [2.0] * 40, "higher": [1.99] * 40, "third": [3.0] * 40},
+            0.8,
+        ),  # it did not fall at all
+    ],
+)
+def test_they_go_all_the_way_up_to_a_trial_that_fell_further_by_a_fifth(won, max_lr) -> None:
+    assert settle(READING, _trials(**won)).max_lr == pytest.approx(max_lr)
 
 
 NOISY = tuple(x + 0.5 * (-1) ** k - 0.05 for k, x in enumerate(FALLING))

@@ -26,6 +26,9 @@ LEAST = 10  # updates below which a cycle says nothing
 _COUNT = 3  # of trials
 _TAIL = 0.25  # share of a trial's losses, its last, that it is judged by
 _ERRORS = 2.0  # standard errors by which another rate must be better
+_WAY = 0.5  # how far to go to the winner, of the distance in the logarithm
+_FIRST = 3  # losses that a trial's fall is measured from
+FURTHER = 0.2  # how much further than max_lr's a higher trial falls that is gone to all the way
 _DIVERGED = 4.0  # what a rate that diverges itself is divided by
 
 
@@ -76,10 +79,13 @@ def settle(reading: Reading, trials: Sequence[Trial]) -> Reading:
     lowest. Then::
 
         max_lr  = √(max_lr · winner): half of the way to the winner, in the logarithm
+                  or winner, if that is higher and its trial fell further by more than a fifth
+                  of what the trial at max_lr itself has fallen
         base_lr = moved along, by the same factor
 
     Half of the way, because what some dozens of steps like best is mostly too high for a whole
-    training, and because the sweep and the trials err independently.
+    training, and because the sweep and the trials err independently. But all the way where a higher
+    rate makes so much more progress that the reading must have been far too low.
 
     Args:
         reading: What was confirmed.
@@ -94,12 +100,12 @@ def settle(reading: Reading, trials: Sequence[Trial]) -> Reading:
     own, factor = trials[0], 1 / _DIVERGED
     caveats = tuple(caveat for caveat in reading.caveats if CHANCE not in caveat)
     if _sound(own):
-        winner = _winner(trials, fell=_fell(reading))
-        factor = math.sqrt(winner.max_lr / own.max_lr)
-        if _rose(winner):
+        best = winner(reading, trials)
+        factor = (best.max_lr / own.max_lr) ** _way(own, best)
+        if _rose(best):
             caveats = (
                 *caveats,
-                f"The best trial, at {winner.max_lr:.3g}, ended higher than it began: rates like "
+                f"The best trial, at {best.max_lr:.3g}, ended higher than it began: rates like "
                 "these may do harm. Read with another rule, or begin lower.",
             )
     else:
@@ -127,12 +133,23 @@ def lead(own: Trial, other: Trial) -> float:
     return float(gain.mean()) / error
 
 
-def _winner(trials: Sequence[Trial], *, fell: bool) -> Trial:
+def winner(reading: Reading, trials: Sequence[Trial]) -> Trial:
+    """Find the trial that did best, as :func:`settle` says; max_lr's own, unless another won."""
+    fell = _fell(reading)
     best = own = trials[0]
     for other in trials[1:]:
         if (fell or other.max_lr > own.max_lr) and _leads(other, best):
             best = other
     return best
+
+
+def _way(own: Trial, best: Trial) -> float:
+    if best.max_lr <= own.max_lr:
+        return _WAY
+    count = _tail(own)
+    before, after = _mean(own.loss[:_FIRST]), _mean(own.loss[-count:])
+    fell, further = before - after, after - _mean(best.loss[-count:])
+    return 1.0 if further > FURTHER * max(fell, 0.0) else _WAY
 
 
 def _leads(other: Trial, best: Trial) -> bool:
@@ -146,6 +163,10 @@ def _rose(trial: Trial) -> bool:
 def _fell(reading: Reading) -> bool:
     """Say whether the sweep's loss clearly fell; taken for granted without a record."""
     return reading.record is None or find_basin(*readable_part(reading.record))[0].clear
+
+
+def _mean(losses: Sequence[float]) -> float:
+    return sum(losses) / len(losses)
 
 
 def _tail(trial: Trial) -> int:

@@ -1,0 +1,57 @@
+"""How far to go to the trial that did best: from the trials that ``confirm`` made on every task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from benchmarks.finders import sweeps, table
+from benchmarks.finders.oracle import Judge
+from benchmarks.finders.research import Shares
+from benchmarks.finders.store import Answers, seeds
+from cyclr import jsonfile
+from cyclr.rangetest import Reading
+from cyclr.rangetest.confirm import settle, winner
+from cyclr.rangetest.reading import Trial
+
+Way = Callable[[Reading, list[Trial]], float]  # gives max_lr
+
+WAYS: dict[str, Way] = {
+    "no trials": lambda reading, _: reading.max_lr,
+    "half of the way": lambda reading, trials: _part(reading, trials, 0.5),
+    "all of the way": lambda reading, trials: _part(reading, trials, 1.0),
+    "half, but all where it fell further by a fifth (as it is)": (
+        lambda reading, trials: settle(reading, trials).max_lr
+    ),
+}
+
+
+def _part(reading: Reading, trials: list[Trial], part: float) -> float:
+    if not all(map(math.isfinite, trials[0].loss)):
+        return settle(reading, trials).max_lr
+    return reading.max_lr * (winner(reading, trials).max_lr / reading.max_lr) ** part
+
+
+def _share(name: str, way: Way) -> float:
+    curve, known = Judge(name).oracle(least=1), Answers("confirm")
+    rates = []
+    for seed in seeds(name):
+        kept = known.get(name, table.CONFIRMED, seed)["trials"]
+        trials = [Trial(t["max_lr"], jsonfile.unpack(t["loss"])) for t in kept]
+        rates.append(math.log(way(sweeps.load(name, seed).read(), trials)))
+    quality = np.asarray(curve.mean) / Judge(name).oracle().best
+    return min(1.0, float(np.interp(rates, np.log(curve.lr), quality).mean()))
+
+
+def markdown(sets: Mapping[str, Iterable[str]]) -> list[str]:
+    """Score every way on sets of tasks: a column for each."""
+    lines = [f"| to the winner | {' | '.join(sets)} |", "|---|" + "---|" * len(sets)]
+    for words, way in WAYS.items():
+        cells = []
+        for names in sets.values():
+            shares = [_share(name, way) for name in names]
+            cells.append(str(Shares(float(np.mean(shares)), min(shares))))
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return lines
