@@ -17,6 +17,7 @@ ORDER = [
     "schedules",
     "rangetest",
     "recipe",
+    "planning",
     "integrations",
     "testing",
     "training",

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cyclr.errors import CyclrError
     from cyclr.experiments.task import Task
+    from cyclr.planning import plan
     from cyclr.rangetest import Outcome, RangeRecord, RangeTest, Reading
-    from cyclr.recipe import Recipe, plan
+    from cyclr.recipe import Recipe
     from cyclr.schedules import (
         Chain,
         Clamp,
@@ -54,7 +55,8 @@ _HOMES = {
     "cyclr.errors": ("CyclrError",),
     "cyclr.experiments.task": ("Task",),
     "cyclr.rangetest": ("Outcome", "RangeRecord", "RangeTest", "Reading"),
-    "cyclr.recipe": ("Recipe", "plan"),
+    "cyclr.planning": ("plan",),
+    "cyclr.recipe": ("Recipe",),
     "cyclr.schedules": (
         "Chain",
         "Clamp",

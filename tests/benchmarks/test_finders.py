@@ -5,7 +5,7 @@ import statistics
 import numpy as np
 import pytest
 
-from benchmarks.finders import trials
+from benchmarks.finders import trials, ways
 from benchmarks.finders.fourth import FOURTH
 from benchmarks.finders.fresh import FRESH
 from benchmarks.finders.held_out import HELD_OUT
@@ -75,3 +75,13 @@ def test_a_third_rate_follows_the_better_direction() -> None:
     higher = _case(OWN, BETTER, BETTER)
     assert choose(higher._replace(tails=higher.tails | {(33, 6): best})) == 3.0
     assert choose(higher._replace(tails=higher.tails | {(33, 6): better + 1})) == 1.5
+
+
+def test_all_of_the_way_is_for_trials_that_fell_much_further() -> None:
+    """On one task the reading is far too low; on the other a higher trial was ahead by little."""
+    told = ways.markdown({"low": ["flower-regression-momentum"], "near": ["text-lstm-sgd-clipped"]})
+    rows = [[float(cell.split("/")[0]) for cell in line.split("|")[2:4]] for line in told[2:]]
+    assert len(rows) == len(ways.WAYS) == 4
+    (none, _), (half, near_half), (whole, near_whole), (chosen, near_chosen) = rows
+    assert none < half < chosen == whole
+    assert near_chosen == near_half > near_whole

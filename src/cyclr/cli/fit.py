@@ -23,9 +23,10 @@ from cyclr.cli.options import (
 )
 from cyclr.cli.watching import Watch, report
 from cyclr.errors import InputError
+from cyclr.planning import POLICIES
+from cyclr.planning import plan as make_plan
 from cyclr.rangetest.rules import RULES
-from cyclr.recipe import POLICIES, Recipe
-from cyclr.recipe import plan as make_plan
+from cyclr.recipe import Recipe
 
 if TYPE_CHECKING:
     from cyclr.cli.request import Request

@@ -20,10 +20,11 @@ from cyclr.cli.options import (
     say,
 )
 from cyclr.errors import InputError
+from cyclr.planning import POLICIES
+from cyclr.planning import plan as make_plan
 from cyclr.rangetest import RangeRecord, Reading
 from cyclr.rangetest.rules import RULES
-from cyclr.recipe import POLICIES, Recipe
-from cyclr.recipe import plan as make_plan
+from cyclr.recipe import Recipe
 from cyclr.schedules import Schedule
 
 _SEEN = 1_000_000  # values at most that a recipe's words are made from

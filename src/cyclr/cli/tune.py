@@ -21,7 +21,7 @@ from cyclr.cli.options import (
 )
 from cyclr.errors import InputError
 from cyclr.figures import show
-from cyclr.recipe import POLICIES
+from cyclr.planning import POLICIES
 
 if TYPE_CHECKING:
     from cyclr.tuning import Plan, Trial, TrialResult, Tuning

@@ -14,8 +14,9 @@ from cyclr.experiments.parts import Parts, batch_size_of, build, build_for
 from cyclr.experiments.task import Task
 from cyclr.integrations.torch import confirm, range_test
 from cyclr.integrations.torch.batches import pair, to_device
+from cyclr.planning import plan
 from cyclr.rangetest import Outcome, RangeRecord, RangeTest, Reading
-from cyclr.recipe import Recipe, plan
+from cyclr.recipe import Recipe
 from cyclr.training import Run, RunFolder, fit
 from cyclr.training.checks import check_optimizer
 from cyclr.training.distributed import Processes, together
@@ -228,7 +229,7 @@ def run_task(
     Args:
         task: The task.
         epochs: Budget, ≥ 1; the task's own if None.
-        policy: See :func:`~cyclr.recipe.plan`.
+        policy: See :func:`~cyclr.planning.plan`.
         seed: Seed of everything random.
         folder: Where to keep the run; must not exist yet. None to keep nothing.
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from cyclr.errors import SpecError, complaint
+from cyclr.planning import plan
 from cyclr.rangetest import RangeRecord
 from cyclr.rangetest.record import Outcome, Series
-from cyclr.recipe import Recipe, plan
+from cyclr.recipe import Recipe
 from cyclr.schedules import Opposite, Schedule, from_dict
 from cyclr.schedules.units import Units
 
@@ -27,8 +28,8 @@ def make_recipe(
 
     Three forms of a policy: a schedule of the rate (``kind = …``); a recipe (``lr = {…}`` and
     ``momentum = {…}``, or ``momentum = [low, high]`` for one opposite to the rate); or
-    ``range_test = "row"`` with ``plan``, one of the policies of :func:`cyclr.recipe.plan`, or with
-    ``bounds``, a schedule whose base_lr and max_lr are read off the range test.
+    ``range_test = "row"`` with ``plan``, one of the policies of :func:`~cyclr.planning.plan`, or
+    with ``bounds``, a schedule whose base_lr and max_lr are read off the range test.
 
     Args:
         policy: The policy.

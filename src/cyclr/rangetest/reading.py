@@ -124,7 +124,7 @@ class Reading:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the reading to a JSON file, for :func:`~cyclr.recipe.plan` at another time.
+        """Write the reading to a JSON file, for :func:`~cyclr.planning.plan` at another time.
 
         Raises:
             InputError: The file cannot be written.

@@ -67,7 +67,7 @@ class RangeTest:
         stop_on_divergence: Whether a clear rise of the loss ends the test. Non-finite losses
             always do.
         optimizer: What the sweep is run with, stored in the record: ``name``, ``momentum`` (or
-            Adam's beta1), ``weight_decay``. :func:`~cyclr.recipe.plan` moves the momentum only if
+            Adam's beta1), ``weight_decay``. :func:`~cyclr.planning.plan` moves the momentum only if
             told here that there is one.
         steps_per_epoch: Updates in an epoch, ≥ 1, if known.
 

@@ -72,7 +72,7 @@ def fit(
         batches: A re-iterable of ``(inputs, targets)`` pairs of tensors, one pass an epoch. Several
             processes each take their part of every batch.
         loss_fn: ``loss_fn(model(inputs), targets)`` gives a scalar tensor, a mean over the batch.
-        recipe: What to run; see :func:`~cyclr.recipe.plan`.
+        recipe: What to run; see :func:`~cyclr.planning.plan`.
         validation: A re-iterable like batches, evaluated at the stopping points; None for none.
         metrics: ``metric(outputs, targets)`` by name; ``{"accuracy": …}`` when targets are whole
             numbers and this is None.

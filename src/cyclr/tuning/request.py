@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from cyclr.errors import InputError, SpecError, complaint
 from cyclr.experiments.task import Task
-from cyclr.recipe import POLICIES
+from cyclr.planning import POLICIES
 from cyclr.schedules.fields import Constraint
 from cyclr.tuning.facts import Facts, digest, find_weights
 from cyclr.tuning.trial import Momentum, Trial
@@ -38,7 +38,7 @@ class Request:
         facts: Of the task.
         budget: As the user wrote it.
         epochs: Length of the training the recipe is for, ≥ 1.
-        policy: Of the recipe; see :func:`~cyclr.recipe.plan`.
+        policy: Of the recipe; see :func:`~cyclr.planning.plan`.
         seed: Of every trial but the one that measures the noise.
         stages: Which stages to run.
         weight_decay: The grid.

@@ -16,10 +16,11 @@ from cyclr.experiments.pipeline import Parts, build, find, train
 from cyclr.experiments.task import Task
 from cyclr.integrations.torch.groups import ratios, set_value
 from cyclr.integrations.torch.nonfinite import blames_values
+from cyclr.planning import plan
 from cyclr.rangetest import Outcome as SweepOutcome
 from cyclr.rangetest import RangeRecord, RangeTest, Reading
 from cyclr.rangetest.repeats import DISAGREE
-from cyclr.recipe import Recipe, plan
+from cyclr.recipe import Recipe
 from cyclr.schedules import Constant
 from cyclr.training.checkpoints import load_weights
 from cyclr.tuning.trial import Momentum, Outcome, Trial, TrialResult

@@ -49,7 +49,7 @@ class Trial:
         weight_decay: ≥ 0; None leaves the optimizer's own.
         momentum: A constant in [0, 1), or (low, high) of one opposite to the rate (beta1 for the
             Adam family); None leaves the optimizer's own.
-        policy: See :func:`~cyclr.recipe.plan`.
+        policy: See :func:`~cyclr.planning.plan`.
         bounds: (base_lr, max_lr) to train at; None to find them by a range test.
         reference: What a range test read as max_lr before the weight decay was changed, > 0. With
             it and bounds, the trial has a range test of its own, and trains at the bounds unless

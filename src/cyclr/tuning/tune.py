@@ -63,7 +63,7 @@ def tune(
         budget: What all of it may cost: updates, or ``"10ep"``, ``"2run"`` (lengths of the training
             the recipe is for), ``"20min"``.
         epochs: Length of the training the recipe is for, ≥ 1; the task's own if None.
-        policy: Of the recipe; see :func:`~cyclr.recipe.plan`.
+        policy: Of the recipe; see :func:`~cyclr.planning.plan`.
         seed: Seed of everything random.
         folder: Where to keep it, new or of the same request: finished trials are read, and not run
             again. None to keep nothing.

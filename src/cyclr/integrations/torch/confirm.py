@@ -27,10 +27,11 @@ from cyclr.integrations.torch.scheduler import Scheduler
 from cyclr.integrations.torch.snapshot import Snapshot
 from cyclr.integrations.torch.steps import Loss, TrainStep, default_step
 from cyclr.integrations.torch.sweeping import endless, unheard
+from cyclr.planning import plan
 from cyclr.rangetest.confirm import CONFIRMED, SHARE, next_rate, settle, trial_steps
 from cyclr.rangetest.reading import Reading, Trial
 from cyclr.rangetest.sweep import as_number
-from cyclr.recipe import Recipe, plan
+from cyclr.recipe import Recipe
 from cyclr.schedules.fields import Constraint
 
 
@@ -54,7 +55,7 @@ def confirm(
     """Train shortly at max_lr and at rates beside it; move the bounds to what does better.
 
     Each trial starts from the weights the model has, sees the same batches with the same random
-    numbers, and runs :func:`~cyclr.recipe.plan`'s one-cycle over its few steps. Afterwards
+    numbers, and runs :func:`~cyclr.planning.plan`'s one-cycle over its few steps. Afterwards
     everything is as it was, as after
     :func:`~cyclr.integrations.torch.range_test`.
 
