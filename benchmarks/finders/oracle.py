@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
+
+import numpy as np
 
 from benchmarks.finders.problem import Problem
 from benchmarks.finders.problems import BY_NAME
@@ -74,6 +77,14 @@ class Judge:
             if len(got) >= (len(everyone) if least is None else least):
                 points.append((lr, sum(got) / len(got)))
         return Oracle([lr for lr, _ in points], [mean for _, mean in points], self.floor)
+
+
+def interpolated(name: str, logs: Iterable[float]) -> float:
+    """Score rates, one a seed, without training: off the grid's curve, over their logarithm."""
+    judge = Judge(name)
+    curve, best = judge.oracle(least=1), judge.oracle().best
+    reached = np.interp(list(logs), np.log(curve.lr), np.asarray(curve.mean) / best)
+    return min(1.0, float(reached.mean()))
 
 
 def run(chosen: list[Problem], jobs: int) -> None:

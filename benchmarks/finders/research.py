@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.finders import sweeps
-from benchmarks.finders.oracle import Judge
+from benchmarks.finders.oracle import Judge, interpolated
 from benchmarks.finders.problems import HALVES, NAMES
 from benchmarks.finders.store import SEEDS, seeds
 from cyclr.errors import RecordError
@@ -257,10 +257,7 @@ def _margin_share(name: str, margin: Margin) -> float:
         basin = _basin(record)
         rate = float(np.sqrt(basin.begins * basin.ends)) / margin(basin.clearness)
         logs.append(np.log(max(rate, recovers(record.way_back, basin))))
-    judge = Judge(name)
-    curve, best = judge.oracle(least=1), judge.oracle().best
-    reached = np.interp(logs, np.log(curve.lr), np.asarray(curve.mean) / best)
-    return min(1.0, float(reached.mean()))
+    return interpolated(name, logs)
 
 
 def ceiling(names: Iterable[str]) -> Shares:

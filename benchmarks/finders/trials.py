@@ -19,7 +19,7 @@ import torch
 from joblib import Parallel, delayed
 
 from benchmarks.finders import sweeps
-from benchmarks.finders.oracle import Judge
+from benchmarks.finders.oracle import interpolated
 from benchmarks.finders.problem import Problem
 from benchmarks.finders.problems import BY_NAME
 from benchmarks.finders.research import Shares
@@ -186,13 +186,13 @@ def _cases(name: str) -> list[Case]:
 
 
 def _share(name: str, exponents: list[float]) -> float:
-    curve = Judge(name).oracle(least=1)
-    quality = np.asarray(curve.mean) / Judge(name).oracle().best
-    rates = [
-        math.log(sweeps.load(name, seed).read().max_lr) + exponent * math.log(2)
-        for seed, exponent in zip(SEEDS, exponents, strict=True)
-    ]
-    return min(1.0, float(np.interp(rates, np.log(curve.lr), quality).mean()))
+    return interpolated(
+        name,
+        [
+            math.log(sweeps.load(name, seed).read().max_lr) + exponent * math.log(2)
+            for seed, exponent in zip(SEEDS, exponents, strict=True)
+        ],
+    )
 
 
 def table(parts: list[list[str]]) -> list[str]:

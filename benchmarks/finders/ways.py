@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from benchmarks.finders import sweeps, table
-from benchmarks.finders.oracle import Judge
+from benchmarks.finders.oracle import interpolated
 from benchmarks.finders.research import Shares
 from benchmarks.finders.store import Answers, seeds
 from cyclr import jsonfile
@@ -35,14 +35,12 @@ def _part(reading: Reading, trials: list[Trial], part: float) -> float:
 
 
 def _share(name: str, way: Way) -> float:
-    curve, known = Judge(name).oracle(least=1), Answers("confirm")
-    rates = []
+    known, logs = Answers("confirm"), []
     for seed in seeds(name):
         kept = known.get(name, table.CONFIRMED, seed)["trials"]
         trials = [Trial(t["max_lr"], jsonfile.unpack(t["loss"])) for t in kept]
-        rates.append(math.log(way(sweeps.load(name, seed).read(), trials)))
-    quality = np.asarray(curve.mean) / Judge(name).oracle().best
-    return min(1.0, float(np.interp(rates, np.log(curve.lr), quality).mean()))
+        logs.append(math.log(way(sweeps.load(name, seed).read(), trials)))
+    return interpolated(name, logs)
 
 
 def markdown(sets: Mapping[str, Iterable[str]]) -> list[str]:

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from cyclr.errors import InputError
-from cyclr.rangetest import Outcome, RangeRecord, Reading
+from cyclr.rangetest import Outcome, RangeRecord, Reading, combine
 from cyclr.rangetest.confirm import lead, next_rate, settle, trial_steps
 from cyclr.rangetest.reading import Trial
 from cyclr.rangetest.rules.basin import CHANCE
@@ -111,8 +111,29 @@ def test_a_rate_that_diverges_itself_is_divided_by_four_with_a_caveat(end: float
     assert any("diverged" in caveat for caveat in settled.caveats)
 
 
+def test_a_trial_that_explodes_to_finite_numbers_has_diverged_too() -> None:
+    exploding = [*FALLING[:20], *(1e3 * 2.0**k for k in range(20))]
+    settled = settle(READING, [Trial(0.1, tuple(exploding))])
+    assert settled.max_lr == pytest.approx(0.025)
+    assert next_rate(READING, [Trial(0.1, tuple(exploding))]) is None
+    unmoved = settle(READING, _trials(higher=exploding, third=WORSE))
+    assert unmoved.max_lr == 0.1
+
+
+def test_of_several_sweeps_those_that_can_be_read_say_whether_the_loss_fell() -> None:
+    sweep = ExponentialSweep(start_lr=1e-6, end_lr=10.0, steps=100)
+    falls = [2.0 - 1.0 * (30 <= k < 80) + 0.05 * (-1) ** k for k in range(100)]
+    lr = tuple(sweep(k) for k in range(100))
+    good = RangeRecord(sweep=sweep, lr=lr, loss=tuple(falls), outcome=Outcome.COMPLETED)
+    broken = dataclasses.replace(
+        good, lr=lr[:5], loss=(2.0, 2.0, *[math.nan] * 3), outcome=Outcome.NON_FINITE
+    )
+    reading = dataclasses.replace(READING, record=combine([broken, good, good]))
+    assert settle(reading, _trials(third=BETTER)).max_lr == pytest.approx(math.sqrt(0.05 * 0.1))
+
+
 def test_a_best_trial_that_rose_is_remarked_on() -> None:
-    rising = [1.0, *[9.0 - 0.02 * k for k in range(39)]]  # it jumped at once
+    rising = [1.0, *[1.6 - 0.002 * k for k in range(39)]]  # it jumped at once
     worse = [x + 1 for x in rising]
     settled = settle(READING, _trials(worse, rising, worse))
     assert settled.max_lr == 0.1

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cyclr.errors import InputError
+from cyclr.errors import InputError, RecordError
+from cyclr.rangetest import divergence
 from cyclr.rangetest.reading import Reading, Trial
 from cyclr.rangetest.rules.basin import CHANCE, find_basin
 from cyclr.rangetest.rules.bounds import readable_part
@@ -94,8 +95,9 @@ def settle(reading: Reading, trials: Sequence[Trial]) -> Reading:
     Returns:
         A reading whose rule's name ends in ``" confirmed"``, with the trials, and without the
         caveat that asks for them; with a caveat, and both bounds divided by four, if even the trial
-        at max_lr diverged; and with a caveat if even the best trial ended, all its last quarter
-        long, above its first loss.
+        at max_lr diverged (to what is not finite, or as
+        :func:`~cyclr.rangetest.divergence.exploded` says); and with a caveat if even the best trial
+        ended, all its last quarter long, above its first loss.
     """
     own, factor = trials[0], 1 / _DIVERGED
     caveats = tuple(caveat for caveat in reading.caveats if CHANCE not in caveat)
@@ -161,8 +163,16 @@ def _rose(trial: Trial) -> bool:
 
 
 def _fell(reading: Reading) -> bool:
-    """Say whether the sweep's loss clearly fell; taken for granted without a record."""
-    return reading.record is None or find_basin(*readable_part(reading.record))[0].clear
+    """Say whether the loss clearly fell in most sweeps; taken for granted without a record."""
+    if reading.record is None:
+        return True
+    verdicts = []
+    for sweep in reading.record.sweeps:
+        try:
+            verdicts.append(find_basin(*readable_part(sweep))[0].clear)
+        except RecordError:  # of several, some may be unreadable; a caveat has said so
+            continue
+    return 2 * sum(verdicts) > len(verdicts)
 
 
 def _mean(losses: Sequence[float]) -> float:
@@ -174,4 +184,6 @@ def _tail(trial: Trial) -> int:
 
 
 def _sound(trial: Trial) -> bool:
-    return bool(trial.loss) and all(map(math.isfinite, trial.loss))
+    """Say whether a trial neither broke off nor exploded, be it to numbers that are finite."""
+    finite = bool(trial.loss) and all(map(math.isfinite, trial.loss))
+    return finite and not divergence.exploded(list(trial.loss))

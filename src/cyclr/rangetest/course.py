@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
+import numpy as np
+
 from cyclr.errors import SpecError, complaint
 from cyclr.rangetest import divergence
 from cyclr.rangetest.way_back import WayBack
@@ -63,7 +65,7 @@ class GivenCourse:
     """A schedule of the user's, run as it is.
 
     Raises:
-        SpecError: The sweep never ends, does not rise, or is not a schedule.
+        SpecError: The sweep never ends, does not rise, falls on its way, or is not a schedule.
     """
 
     def __init__(self, sweep: Schedule) -> None:
@@ -77,7 +79,23 @@ class GivenCourse:
             raise SpecError(complaint("sweep", "a schedule that rises", sweep, remedy))
         self.sweep = sweep
         self.steps: int = sweep.total_steps
+        self._check_order()
         self._window = max(10, round(_WINDOW * self.steps))
+
+    def _check_order(self) -> None:
+        rates = self.sweep(np.arange(self.steps))
+        falls = np.flatnonzero(np.diff(rates) < 0)
+        if falls.size:
+            before, after = (float(rates[falls[0] + k]) for k in (0, 1))
+            remedy = "use one that never falls, such as ExponentialSweep"
+            raise SpecError(
+                complaint(
+                    f"sweep at step {falls[0] + 1}",
+                    f"≥ {before:g}, the rate before it",
+                    after,
+                    remedy,
+                )
+            )
 
     def turned(self, losses: list[float]) -> bool:
         """Say whether the loss has been back where it began for a tenth of the steps."""

@@ -22,6 +22,7 @@ _SPREADS = 4.0  # … or so many of the first losses, whose order may have a pat
 _SHARE = 0.5  # … or which share of the fall so far
 _QUANTA = 4.0  # … or so many of the smallest steps that the loss can make
 _CLEAR = 7.0  # standard errors of a median that are a clear fall
+_USUAL = 10.0  # usual differences between losses that are no rise yet
 _DOUBT = 12.0  # losses that double the limits: a scatter known from few losses is hardly known
 _ROUNDING = 2.0**-8  # relative rounding that a loss without any scatter may have, as bfloat16 has
 
@@ -69,6 +70,17 @@ def jumped(losses: list[float]) -> bool:
     gap = float(rest.min()) - losses[0]
     extent = _quantile(rest, 0.9) - _quantile(rest, 0.1)
     return gap > max(_NOISES * noise(rest), extent) and gap > 1e-6 * abs(losses[0])
+
+
+@_HUGE
+def calm(losses: list[float]) -> bool:
+    """Say whether the finite losses stay near the first: none above it by ten usual differences.
+
+    For a few losses, before one that is not finite.
+    """
+    loss = _finite(losses)
+    usual = _quantile(np.abs(np.diff(loss)), 0.5) if loss.size > 1 else 0.0
+    return loss.size == 0 or float(loss.max()) - float(loss[0]) <= _USUAL * usual
 
 
 @_HUGE

@@ -262,11 +262,11 @@ class RangeTest:
         """
         if not (isinstance(self._course, OwnCourse) and self.began_too_high):
             return False
-        first, broke = self._loss[0], self._outcome is Outcome.NON_FINITE
-        calm = all(loss <= first + abs(first) for loss in self._loss if math.isfinite(loss))
-        if broke and calm and self._broke_before:
+        broke = self._outcome is Outcome.NON_FINITE
+        calm = broke and divergence.calm(self._loss)
+        if calm and self._broke_before:
             return False
-        self._broke_before = broke and calm
+        self._broke_before = calm
         course = self._course.lower(spent=len(self._loss))
         if course is None:
             return False

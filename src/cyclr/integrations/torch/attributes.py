@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import collections
 import functools
+import math
 import random
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -14,6 +15,15 @@ from torch import nn
 
 Undo = Callable[[], None]
 
+
+class _Copied(NamedTuple):
+    """Which tensors and arrays are copied: of which types, and up to how many entries."""
+
+    kinds: tuple[type, ...] = ()
+    most: float = math.inf
+
+
+DATA = 10_000  # entries from which on a collection is data
 # Their entries are parameters, buffers and modules, which a Snapshot remembers one by one.
 _OWN = ("_parameters", "_buffers", "_modules")
 
@@ -33,15 +43,29 @@ class Attributes:
         tensors: Whether to copy tensors and arrays. Without it they are taken as given, which is
             right for objects that hold whole data sets.
         parts: Whether to look at the modules within a module.
+        known: Ids of the parameters that are remembered elsewhere; None stands for all there are.
+        most: Entries of the largest tensors and arrays that are copied; None for any.
     """
 
-    def __init__(self, *things: Any, tensors: bool = True, parts: bool = True) -> None:
-        seen: set[int] = set()
+    def __init__(
+        self,
+        *things: Any,
+        tensors: bool = True,
+        parts: bool = True,
+        known: Collection[int] | None = None,
+        most: int | None = None,
+    ) -> None:
+        # Parameters that others remember are as good as seen: copying them twice costs memory.
+        seen: set[int] = set(known or ())
+        kinds: tuple[type, ...] = (torch.Tensor, np.ndarray) if tensors else ()
+        if tensors and known is not None:
+            kinds += (nn.Parameter,)
+        copied = _Copied(kinds, math.inf if most is None else most)
         self._undo: list[Undo] = []
         for thing in things:
             whole = parts and isinstance(thing, nn.Module)
             for part in thing.modules() if whole else (thing,):
-                self._undo += _remember_object(part, tensors, seen)
+                self._undo += _remember_object(part, copied, seen)
 
     def restore(self) -> None:
         """Put everything back; may be called again after more changes."""
@@ -58,58 +82,65 @@ class Attributes:
         self.restore()
 
 
-def _remember_object(thing: Any, tensors: bool, seen: set[int]) -> list[Undo]:
+def _remember_object(thing: Any, copied: _Copied, seen: set[int]) -> list[Undo]:
     attributes = vars(thing)
-    undos = _remember_dict(attributes, tensors=tensors, seen=seen, skip=_OWN)
+    undos = _remember_dict(attributes, copied, seen, skip=_OWN)
     for name in _OWN:
         if isinstance(attributes.get(name), dict):
-            undos += _remember_dict(attributes[name], tensors=False, seen=seen)
+            undos += _remember_dict(attributes[name], _Copied(), seen)
     return undos
 
 
 def _remember_dict(
-    original: dict[Any, Any], *, tensors: bool, seen: set[int], skip: tuple[str, ...] = ()
+    original: dict[Any, Any], copied: _Copied, seen: set[int], *, skip: tuple[str, ...] = ()
 ) -> list[Undo]:
     saved = dict(original)
 
     def undo() -> None:
-        if original.keys() != saved.keys() or any(original[k] is not saved[k] for k in saved):
+        if list(original) != list(saved) or any(original[k] is not saved[k] for k in saved):
             original.clear()
             original.update(saved)
 
     entries = (value for key, value in saved.items() if key not in skip)
-    return [undo, *_remember_entries(entries, tensors, seen)]
+    return [undo, *_remember_entries(entries, copied, seen)]
 
 
-def _remember_entries(values: Any, tensors: bool, seen: set[int]) -> list[Undo]:
+def _remember_entries(values: Any, copied: _Copied, seen: set[int]) -> list[Undo]:
     undos: list[Undo] = []
     for value in values:
         if id(value) not in seen and isinstance(value, _KINDS):
             seen.add(id(value))
-            undos += _remember_value(value, tensors, seen)
+            undos += _remember_value(value, copied, seen)
     return undos
 
 
-def _remember_value(value: Any, tensors: bool, seen: set[int]) -> list[Undo]:
-    if isinstance(value, (dict, tuple, *_LISTS)) and len(value) > _DATA:
+def _remember_value(value: Any, copied: _Copied, seen: set[int]) -> list[Undo]:
+    if isinstance(value, (dict, tuple, *_LISTS)) and len(value) > DATA:
         return []
     if isinstance(value, dict):
-        return _remember_dict(value, tensors=tensors, seen=seen)
+        return _remember_dict(value, copied, seen)
     if isinstance(value, _LISTS):
-        return [_remember_collection(value), *_remember_entries(tuple(value), tensors, seen)]
+        return [_remember_collection(value), *_remember_entries(tuple(value), copied, seen)]
     if isinstance(value, tuple):
-        return _remember_entries(value, tensors, seen)
+        return _remember_entries(value, copied, seen)
     if isinstance(value, _GENERATORS):
         return [_remember_generator(value)]
-    if not tensors or isinstance(value, nn.Parameter):
-        return []  # parameters are the Snapshot's; to copy them here too would cost memory twice
+    return _remember_numbers(value, copied)
+
+
+def _remember_numbers(value: torch.Tensor | np.ndarray, copied: _Copied) -> list[Undo]:
+    left_out = isinstance(value, nn.Parameter) and nn.Parameter not in copied.kinds
+    if isinstance(value, torch.Tensor) and (value.is_meta or value.is_nested):
+        return []  # the first has no values, the second cannot be filled
+    size = value.size if isinstance(value, np.ndarray) else value.numel()
+    if left_out or not copied.kinds or size > copied.most:
+        return []
     return [_remember_array(value) if isinstance(value, np.ndarray) else _remember_tensor(value)]
 
 
 _GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 _LISTS = (list, set, collections.deque, bytearray)
 _KINDS = (dict, *_LISTS, tuple, torch.Tensor, np.ndarray, *_GENERATORS)
-_DATA = 10_000
 
 
 def _remember_collection(value: Any) -> Undo:
@@ -147,10 +178,15 @@ def _remember_tensor(tensor: torch.Tensor) -> Undo:
     def undo() -> None:
         if tensor.shape != saved.shape or tensor.dtype != saved.dtype:
             tensor.data = saved.clone()
-        elif not torch.equal(tensor, saved):  # else a graph that needs it goes on being valid
+        elif not _same(tensor, saved):  # else a graph that needs it goes on being valid
             fill(tensor, saved)
 
     return undo
+
+
+def _same(tensor: torch.Tensor, saved: torch.Tensor) -> bool:
+    """Say whether a tensor has the values saved; not known of sparse ones."""
+    return tensor.layout == torch.strided and torch.equal(tensor, saved)
 
 
 def fill(tensor: torch.Tensor, value: torch.Tensor) -> None:

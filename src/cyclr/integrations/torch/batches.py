@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from cyclr.errors import DataError
 
@@ -32,6 +33,8 @@ def to_device(value: Any, device: torch.device) -> Any:
     """Move tensors, however nested in mappings, tuples and lists, to a device."""
     if isinstance(value, torch.Tensor):
         return value.to(device, non_blocking=True)
+    if isinstance(value, nn.utils.rnn.PackedSequence):
+        return value.to(device=device)  # type: ignore[call-arg] # whose parts are not all moved
     if isinstance(value, Mapping):
         return {key: to_device(entry, device) for key, entry in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -19,6 +20,7 @@ from cyclr.integrations.torch.checks import (
     check_step,
     check_training,
 )
+from cyclr.integrations.torch.groups import wrapped
 from cyclr.integrations.torch.modes import to_training
 from cyclr.integrations.torch.nonfinite import blames_values, each_warning_once
 from cyclr.integrations.torch.own_warmup import divided_out
@@ -26,11 +28,11 @@ from cyclr.integrations.torch.processes import Processes
 from cyclr.integrations.torch.scheduler import Scheduler
 from cyclr.integrations.torch.snapshot import Snapshot
 from cyclr.integrations.torch.steps import Loss, TrainStep, default_step
-from cyclr.integrations.torch.sweeping import endless, unheard
+from cyclr.integrations.torch.surroundings import owners_of
+from cyclr.integrations.torch.sweeping import endless, loss_of, unheard
 from cyclr.planning import plan
 from cyclr.rangetest.confirm import CONFIRMED, SHARE, next_rate, settle, trial_steps
 from cyclr.rangetest.reading import Reading, Trial
-from cyclr.rangetest.sweep import as_number
 from cyclr.recipe import Recipe
 from cyclr.schedules.fields import Constraint
 
@@ -99,15 +101,23 @@ def confirm(
     with (
         each_warning_once(),
         Snapshot(
-            model, optimizer, batches, called=(loss_fn, scaler), folder=snapshot_dir
+            model,
+            optimizer,
+            batches,
+            *owners_of(train_step),
+            called=(loss_fn, scaler),
+            folder=snapshot_dir,
         ) as memory,
         torch.inference_mode(False),
         torch.enable_grad(),
     ):
         while (max_lr := next_rate(reading, trials)) is not None:
             recipe = plan(_at(reading, max_lr), total_steps=steps)
-            with unheard([optimizer]):
-                stream = endless(batches, accumulate if own else None)
+            # Closed before all is put back: what cleans up after itself changes things once more.
+            with (
+                unheard([optimizer]),
+                contextlib.closing(endless(batches, accumulate if own else None)) as stream,
+            ):
                 loss = _train(model, optimizer, recipe, lambda b: step(model, optimizer, b), stream)
             memory.restore()
             trials.append(Trial(max_lr, loss))
@@ -123,6 +133,12 @@ def _check_reading(reading: Any) -> None:
     if reading.rule.endswith(CONFIRMED):
         remedy = "confirm what record.read() gives"
         raise InputError(complaint("reading", "one that was not confirmed yet", reading, remedy))
+    if "group" in reading.optimizer:
+        raise InputError(
+            f"reading must be of all parameter groups, got one of group "
+            f"{reading.optimizer['group']} alone; trials move them all, so compare rates for one "
+            "group by trainings of your own"
+        )
 
 
 def _at(reading: Reading, max_lr: float) -> Reading:
@@ -138,19 +154,19 @@ def _train(
 ) -> tuple[float, ...]:
     """Train by a recipe, and give the losses, up to the first that is not finite."""
     processes = Processes(next(model.parameters()).device)
-    scheduler = Scheduler(optimizer, recipe)
+    scheduler = Scheduler(wrapped(optimizer), recipe)
     to_training(model)
     losses: list[float] = []
     for _ in range(recipe.total_steps):
+        batch = next(stream)
         try:
             with divided_out(optimizer):
-                told = update(next(stream))
+                told = update(batch)
         except Exception as error:
             if not losses or not blames_values(error, [model]):
                 raise
             told = math.nan
-        loss = told["loss"] if isinstance(told, dict) else told
-        losses.append(processes.mean({"loss": as_number("loss", loss)})["loss"])
+        losses.append(processes.mean({"loss": loss_of(told)})["loss"])
         if not math.isfinite(losses[-1]):
             break
         scheduler.step()

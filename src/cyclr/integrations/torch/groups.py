@@ -56,6 +56,21 @@ def wrapped(optimizer: Any) -> Any:
     return optimizer
 
 
+def family(optimizer: Any) -> list[Optimizer]:
+    """List an optimizer and those it holds, as sharpness-aware and lookahead ones do, each once."""
+    found: list[Optimizer] = []
+    waiting = [optimizer]
+    while waiting:
+        one = waiting.pop(0)
+        if any(one is known for known in found):
+            continue
+        found.append(one)
+        for value in vars(one).values():
+            held = value if isinstance(value, list | tuple) else [value]
+            waiting += [thing for thing in held if isinstance(thing, Optimizer)]
+    return found
+
+
 def describe(optimizer: Optimizer) -> dict[str, Any]:
     """Say what a sweep runs with: the optimizer's name, momentum (or beta1) and weight decay."""
     optimizer = wrapped(optimizer)
@@ -64,6 +79,6 @@ def describe(optimizer: Optimizer) -> dict[str, Any]:
     facts: dict[str, Any] = {"name": type(optimizer).__name__}
     if momentum is not None:
         facts["momentum"] = float(momentum)
-    if "weight_decay" in group:
+    if group.get("weight_decay") is not None:
         facts["weight_decay"] = float(group["weight_decay"])
     return facts

@@ -25,5 +25,5 @@ def uninterrupted() -> Iterator[None]:
     finally:
         # None stands for a handler that was not installed from Python.
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
-    if came and callable(before):
-        before(signal.SIGINT, came[0])
+        if came and callable(before):
+            before(signal.SIGINT, came[0])

@@ -26,6 +26,7 @@ from cyclr.integrations.torch.nonfinite import each_warning_once
 from cyclr.integrations.torch.processes import Processes
 from cyclr.integrations.torch.snapshot import Snapshot
 from cyclr.integrations.torch.steps import Loss, TrainStep, default_step
+from cyclr.integrations.torch.surroundings import owners_of
 from cyclr.integrations.torch.sweeping import Rates, Sweeper, endless, unheard
 from cyclr.rangetest import RangeRecord, RangeTest, combine
 from cyclr.schedules.fields import Constraint
@@ -131,7 +132,7 @@ def range_test(
     _COUNT.check("repeats", repeats)
     rates = Rates(optimizers, group)
     facts = _facts(optimizers, group, accumulate=accumulate, max_grad_norm=max_grad_norm)
-    test = _make_test(sweep, steps, facts, batches, accumulate)
+    test = _make_test(sweep, steps)
     own = train_step is None
     options = {"max_grad_norm": max_grad_norm, "autocast": autocast, "scaler": scaler}
     step = default_step(loss_fn, **options) if train_step is None else train_step  # type: ignore[arg-type]
@@ -140,17 +141,25 @@ def range_test(
     with (
         each_warning_once(),
         Snapshot(
-            *models, *optimizers, batches, called=(loss_fn, scaler), folder=snapshot_dir
+            *models,
+            *optimizers,
+            batches,
+            *owners_of(train_step),
+            *owners_of(validate),
+            called=(loss_fn, scaler),
+            folder=snapshot_dir,
         ) as memory,
         unheard(optimizers),
         torch.inference_mode(False),
         torch.enable_grad(),
+        contextlib.closing(endless(batches, accumulate if own else None)) as stream,
     ):
+        test.fill_in(optimizer=facts, steps_per_epoch=_steps_per_epoch(batches, accumulate))
         sweeper = Sweeper(
             models=models,
             rates=rates,
             update=lambda batch: step(given[0], given[1], batch),
-            stream=endless(batches, accumulate if own else None),
+            stream=stream,
             validate=None if validate is None else lambda: validate(model),
             validate_every=validate_every,
             processes=Processes(next(models[0].parameters()).device),
@@ -183,19 +192,15 @@ def _facts(
     return {**describe(optimizers[0]), "name": names, **alone, **updates}
 
 
-def _make_test(
-    sweep: Schedule | RangeTest | None,
-    steps: int | None,
-    facts: dict[str, Any],
-    batches: Any,
-    accumulate: int,
-) -> RangeTest:
+def _make_test(sweep: Schedule | RangeTest | None, steps: int | None) -> RangeTest:
     if sweep is not None and steps is not None:
         raise InputError("steps is the length of the default sweep; set it in your sweep instead")
-    test = new_test(sweep) if isinstance(sweep, RangeTest) else RangeTest(sweep, steps=steps)
-    per_epoch = None
+    return new_test(sweep) if isinstance(sweep, RangeTest) else RangeTest(sweep, steps=steps)
+
+
+def _steps_per_epoch(batches: Any, accumulate: int) -> int | None:
+    """Count the updates of an epoch; None where the data does not know its length."""
     # Iterable data sets have no length, and say so in either way.
     with contextlib.suppress(TypeError, NotImplementedError):
-        per_epoch = max(1, len(batches) // accumulate)
-    test.fill_in(optimizer=facts, steps_per_epoch=per_epoch)
-    return test
+        return max(1, len(batches) // accumulate)
+    return None

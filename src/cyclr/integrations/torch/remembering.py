@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
-from cyclr.integrations.torch.attributes import Attributes, fill
+from cyclr.integrations.torch.attributes import DATA, Attributes, fill
+from cyclr.integrations.torch.groups import family
 from cyclr.integrations.torch.vault import Vault
 
 Undo = Callable[[], None]
@@ -41,14 +42,23 @@ def remember_part(part: nn.Module, vault: Vault) -> Undo:
     def undo() -> None:
         part.training = training
         for (store, before), values in zip(stores, saved, strict=True):
-            for name in set(store) - set(before):
-                del store[name]
             for name, tensor in before.items():
-                store[name] = _put_back(tensor, values[name])
+                _put_back(tensor, values[name])
+            _restore_entries(store, before)
         if has_extra:
             part.set_extra_state(copy.deepcopy(extra))
 
     return undo
+
+
+def _restore_entries(store: Any, before: dict[str, Any]) -> None:
+    """Let a module's dict hold what it held, in that order; a compiled module's cannot be set."""
+    now = dict(store)
+    if list(now) != list(before) or any(now[name] is not before[name] for name in before):
+        for name in now:
+            del store[name]
+        for name, tensor in before.items():
+            store[name] = tensor
 
 
 def remember_gradient(parameter: nn.Parameter, vault: Vault) -> Undo:
@@ -80,12 +90,17 @@ def _put_back(
 
 
 def remember_optimizer(optimizer: Optimizer, vault: Vault) -> Iterator[Undo]:
-    """Remember an optimizer's state, settings and attributes."""
+    """Remember state, settings and attributes of an optimizer and of those it holds."""
+    for one in family(optimizer):
+        yield from _remember_one(one, vault)
+
+
+def _remember_one(optimizer: Optimizer, vault: Vault) -> Iterator[Undo]:
     # First the attributes: they say which dict the state is in.
-    yield Attributes(optimizer, tensors=False).restore
+    yield Attributes(optimizer, most=DATA).restore
     state = {key: _remember_dict(value, vault) for key, value in optimizer.state.items()}
     groups = list(optimizer.param_groups)
-    settings = [_remember_dict(group, vault, skip="params") for group in groups]
+    settings = [_remember_group(group) for group in groups]
 
     def undo() -> None:
         for key in set(optimizer.state) - set(state):
@@ -99,20 +114,30 @@ def remember_optimizer(optimizer: Optimizer, vault: Vault) -> Iterator[Undo]:
     yield undo
 
 
-def _remember_dict(original: Any, vault: Vault, skip: str | None = None) -> Callable[[], Any]:
+def _remember_group(group: dict[str, Any]) -> Callable[[], Any]:
+    """Remember which settings a group has; the attributes put back what is within them, in place.
+
+    They may be shared with other groups and with what the user holds, so they are not copied.
+    """
+    saved = dict(group)
+
+    def rebuild() -> None:
+        group.clear()
+        group.update(saved)
+
+    return rebuild
+
+
+def _remember_dict(original: Any, vault: Vault) -> Callable[[], Any]:
     """Remember a dict of tensors and plain values; the returned function puts them back into it."""
     if not isinstance(original, dict):
         saved = copy.deepcopy(original)
         return lambda: copy.deepcopy(saved)
     tensors = {k: (t, vault.keep(t)) for k, t in original.items() if isinstance(t, torch.Tensor)}
-    plain = {
-        name: _copy_plain(value)
-        for name, value in original.items()
-        if name != skip and name not in tensors
-    }
+    plain = {name: _copy_plain(value) for name, value in original.items() if name not in tensors}
 
     def rebuild() -> Any:
-        for name in set(original) - set(plain) - set(tensors) - {skip}:
+        for name in set(original) - set(plain) - set(tensors):
             del original[name]
         for name, (tensor, get) in tensors.items():
             original[name] = _put_back(tensor, get)

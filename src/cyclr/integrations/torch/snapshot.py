@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import StateError
-from cyclr.integrations.torch.attributes import Attributes
+from cyclr.integrations.torch.attributes import DATA, Attributes
 from cyclr.integrations.torch.interrupts import uninterrupted
 from cyclr.integrations.torch.remembering import (
     Undo,
@@ -24,6 +24,7 @@ from cyclr.integrations.torch.remembering import (
 )
 from cyclr.integrations.torch.surroundings import (
     data_parts,
+    hidden_modules,
     owners_of,
     parts_of,
     remember_random,
@@ -49,10 +50,11 @@ class Snapshot:
 
     What is remembered:
 
-    - of modules: parameters, buffers, gradients, ``requires_grad``, train/eval mode, extra state,
-      hooks, and plain attributes (:class:`~cyclr.integrations.torch.attributes.Attributes`);
-    - of optimizers: state, groups, hooks and plain attributes, and those of their parameters that
-      no module given here holds, with their gradients;
+    - of modules, also those in their lists and dicts: parameters, buffers, gradients,
+      ``requires_grad``, train/eval mode, extra state, hooks, and plain attributes
+      (:class:`~cyclr.integrations.torch.attributes.Attributes`);
+    - of optimizers and those that they hold: state, groups, hooks and plain attributes, and those
+      of their parameters that no module given here holds, with their gradients;
     - of data loaders: the generators, samplers, data sets, transforms and collate functions in
       them, and of other iterables the objects they hold, all with their plain attributes;
     - ``state_dict`` of anything that has one (gradient scalers, stateful loaders and samplers);
@@ -83,19 +85,23 @@ class Snapshot:
         called: Iterable[Any] = (),
     ) -> None:
         self._vault = Vault() if folder is None else DiskVault(folder)
+        self._left = False
         self._training: list[Undo] = []
         self._surroundings: list[Undo] = []
+        things = tuple({id(thing): thing for thing in things}.values())
         modules = [t for t in (*things, *elsewhere) if isinstance(t, nn.Module)]
         known = {id(p) for module in modules for p in module.parameters()}
+        seen = {id(part) for module in modules for part in module.modules()}
         given = {id(thing) for thing in things}
         behind = [owner for function in called for owner in owners_of(function)]
         for thing in (*things, *(owner for owner in behind if id(owner) not in given)):
             if isinstance(thing, Optimizer):
                 self._training.extend(_remember_loose(thing, known, self._vault))
             trained = isinstance(thing, nn.Module | Optimizer | torch.amp.GradScaler)
-            undos = self._training if trained else self._surroundings
-            undos.extend(_remember(thing, self._vault))
-            if not trained and id(thing) not in given:
+            called_only = id(thing) not in given  # a loss, which a repeat begins anew as well
+            undos = self._training if trained or called_only else self._surroundings
+            undos.extend(_remember(thing, self._vault, seen))
+            if called_only and not trained:
                 undos.append(Attributes(thing).restore)
         self._surroundings += [remember_random(), remember_settings()]
         self._vault.seal(
@@ -141,11 +147,20 @@ class Snapshot:
 
     def __exit__(self, *_: object) -> None:
         """Restore, however the block was left; a Ctrl-C that comes meanwhile waits until then."""
-        with uninterrupted():
-            try:
-                self.restore()
-            finally:
-                self.forget()
+        try:
+            with uninterrupted():
+                self._leave()
+        except KeyboardInterrupt:
+            if not self._left:  # it came before it could be made to wait
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        try:
+            self.restore()
+        finally:
+            self.forget()
+            self._left = True
 
 
 def _undone(undos: Iterable[Undo]) -> list[Exception]:
@@ -168,41 +183,55 @@ def _report(errors: list[Exception]) -> None:
         ) from errors[0]
 
 
-def _remember(thing: Any, vault: Vault) -> Iterator[Undo]:
+def _remember(thing: Any, vault: Vault, trained: set[int]) -> Iterator[Undo]:
+    """Remember one thing; what the ids of ``trained`` name is remembered by itself."""
     if isinstance(thing, nn.Module):
-        yield from _remember_module(thing, vault)
+        yield from _remember_module(thing, vault, trained)
     elif isinstance(thing, Optimizer):
         yield from remember_optimizer(thing, vault)
     else:
-        yield from _remember_around(thing, set())
+        yield from _remember_around(thing, vault, set(), trained)
 
 
-def _remember_around(thing: Any, seen: set[int]) -> Iterator[Undo]:
+def _remember_around(thing: Any, vault: Vault, seen: set[int], trained: set[int]) -> Iterator[Undo]:
     """Remember what is not trained: data, generators, scalers, and what they hold in turn."""
-    if id(thing) in seen or len(seen) >= _OBJECTS:
+    if id(thing) in seen or id(thing) in trained or len(seen) >= _OBJECTS:
         return
     seen.add(id(thing))
+    if isinstance(thing, nn.Module):  # such as a net that a loss compares by, or a transform
+        yield from _remember_module(thing, vault, trained)
+        return
     if isinstance(thing, torch.Generator):
         yield remember_generator(thing)
         return
     loader = isinstance(thing, torch.utils.data.DataLoader)
     stateful = hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict")
-    if stateful and not loader and not isinstance(thing, nn.Module | Optimizer):
+    stateful = stateful and not loader and not isinstance(thing, Optimizer)
+    if stateful:
         yield remember_stateful(thing)
-    # After the state: loading it may leave a mark that it was loaded.
+    # After the state: loading it may leave a mark that it was loaded. With all tensors of what has
+    # a state: it may have put others in their place, and the old ones have been written to. Of
+    # others, large ones are data.
     if hasattr(thing, "__dict__"):
-        yield Attributes(thing, tensors=False).restore
-    if not isinstance(thing, nn.Module | Optimizer | torch.amp.GradScaler):
+        yield Attributes(thing, most=None if stateful else DATA).restore
+    if not isinstance(thing, Optimizer | torch.amp.GradScaler):
         for part in data_parts(thing) if loader else parts_of(thing):
-            yield from _remember_around(part, seen)
+            yield from _remember_around(part, vault, seen, trained)
 
 
-def _remember_module(module: nn.Module, vault: Vault) -> Iterator[Undo]:
-    for part in module.modules():
+def _remember_module(module: nn.Module, vault: Vault, trained: set[int]) -> Iterator[Undo]:
+    parts = [*module.modules()]
+    known = trained | {id(part) for part in parts}
+    for hidden in hidden_modules(parts):
+        if id(hidden) not in known:
+            known |= {id(part) for part in hidden.modules()}
+            parts += hidden.modules()
+    parameters = {id(p): p for part in parts for p in part.parameters(recurse=False)}
+    for part in parts:
         if not type(part).__module__.startswith(_WRAPPERS):
-            yield Attributes(part, parts=False).restore
+            yield Attributes(part, parts=False, known=parameters).restore
         yield remember_part(part, vault)
-    for parameter in module.parameters():
+    for parameter in parameters.values():
         yield remember_gradient(parameter, vault)
 
 

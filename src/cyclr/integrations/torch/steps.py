@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import DataError, InputError
 from cyclr.integrations.torch.batches import pair, to_device
+from cyclr.integrations.torch.groups import wrapped
 
 Loss = Callable[[Any, Any], torch.Tensor]
 TrainStep = Callable[[Any, Any, Any], Any]
@@ -48,9 +48,14 @@ def default_step(
 
     def step(model: nn.Module, optimizer: Optimizer, batches: Any) -> Any:
         if needs_closure(optimizer):
-            # The first evaluation is at the weights before the update.
-            evaluate: Any = functools.partial(gradients, model, optimizer, batches)
-            return optimizer.step(evaluate)
+            seen: list[torch.Tensor] = []
+
+            def evaluate() -> Any:
+                seen.append(gradients(model, optimizer, batches))
+                return seen[-1]
+
+            optimizer.step(evaluate)  # what it gives may be lost in a wrapper
+            return seen[0]  # at the weights before the update
         loss = gradients(model, optimizer, batches)
         if scaler is None:
             optimizer.step()
@@ -129,7 +134,7 @@ def _own_loss(outputs: Any) -> torch.Tensor:
 
 def needs_closure(optimizer: Optimizer) -> bool:
     """Say whether the optimizer evaluates the loss itself, as LBFGS does."""
-    step = type(optimizer).step
+    step = type(wrapped(optimizer)).step
     closure = inspect.signature(step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 Undo = Callable[[], None]
 
@@ -76,6 +77,14 @@ def parts_of(thing: Any) -> Iterator[Any]:
         yield from _held(value)
 
 
+def hidden_modules(parts: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    """Find the modules that others hold in lists and dicts, where torch does not look for them."""
+    for part in parts:
+        for name, value in vars(part).items():
+            if name not in _OWN and isinstance(value, dict | list | tuple | set):
+                yield from (thing for thing in _held(value) if isinstance(thing, nn.Module))
+
+
 def owners_of(function: Any) -> Iterator[Any]:
     """Find the objects that a call of a function may change: itself, or what it is bound to."""
     if isinstance(function, functools.partial):
@@ -120,4 +129,6 @@ def _may_change(value: Any) -> bool:
 
 
 _DATA = 1000
+# Hooks may be bound to anything, the net's own trainer included.
+_OWN = ("_modules", *(name for name in vars(nn.Module()) if name.endswith("hooks")))
 _DATA_PACKAGES = {"numpy", "pandas", "polars", "pyarrow", "datasets", "PIL", "h5py", "scipy"}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from torch.optim.optimizer import Optimizer, _global_optimizer_post_hooks
 
 from cyclr.errors import DataError, InputError, complaint
 from cyclr.integrations.nonfinite import story
-from cyclr.integrations.torch.groups import set_value, wrapped
+from cyclr.integrations.torch.groups import family, set_value
 from cyclr.integrations.torch.modes import evaluating, to_training
 from cyclr.integrations.torch.nonfinite import blames_values
 from cyclr.integrations.torch.own_warmup import share_of_rate
@@ -38,10 +39,10 @@ class Rates:
 
     def __init__(self, optimizers: Sequence[Optimizer], group: int | None = None) -> None:
         owned = [(optimizer, g) for optimizer in optimizers for g in optimizer.param_groups]
-        if any(g["lr"] is None for _, g in owned):
+        if any(g.get("lr") is None for _, g in owned):
             raise InputError(
-                "lr must be a number in every parameter group, got None: an optimizer that sets "
-                "its own rate has none to sweep; make it with a rate (lr=1e-3)"
+                "lr must be a number in every parameter group, got None or none at all: an "
+                "optimizer that sets its own rate has none to sweep; make it with a rate (lr=1e-3)"
             )
         self._all = [g for _, g in owned]
         if group is not None:
@@ -140,20 +141,17 @@ class Sweeper:
             if test.step == 0 or not blames_values(error, self.models):
                 raise
             return math.nan, {}, story(test.step, error)
+        loss = loss_of(told)
         if not isinstance(told, Mapping):
-            return as_number("loss", told), metrics, None
-        if "loss" not in told:
-            raise InputError(
-                f"train_step gave numbers without a loss ({', '.join(map(str, told))}); "
-                'give the loss under the name "loss"'
-            )
+            return loss, metrics, None
         more = {str(n): as_number(str(n), v) for n, v in told.items() if v is not None}
         if twice := sorted(set(metrics) & set(more)):
             raise InputError(
                 f"train_step and validate both gave {twice[0]!r}; name the validation's otherwise, "
                 f"such as val_{twice[0]}"
             )
-        return more.pop("loss"), {**metrics, **more}, None
+        del more["loss"]
+        return loss, {**metrics, **more}, None
 
     def _validated(self, test: RangeTest) -> dict[str, float]:
         every = self.validate_every or max(1, test.steps // 20)
@@ -169,6 +167,18 @@ class Sweeper:
                 'validate gave a metric named "loss", which is the training loss; name it val_loss'
             )
         return {name: as_number(name, value) for name, value in found.items()}
+
+
+def loss_of(told: Any) -> float:
+    """Find the loss in what an update gave: a number, or a mapping with one named so."""
+    if not isinstance(told, Mapping):
+        return as_number("loss", told)
+    if "loss" not in told:
+        raise InputError(
+            f"train_step gave numbers without a loss ({', '.join(map(str, told))}); "
+            'give the loss under the name "loss"'
+        )
+    return as_number("loss", told["loss"])
 
 
 _OTHER = "In another process the step raised an exception about values that are not finite."
@@ -191,7 +201,8 @@ def unheard(optimizers: Sequence[Optimizer]) -> Iterator[None]:
     business. Hooks before an update stay: they may shape the gradients.
     """
     aside = []
-    inside = (getattr(wrapped(o), "_optimizer_step_post_hooks", None) for o in optimizers)
+    everyone = (one for optimizer in optimizers for one in family(optimizer))
+    inside = (vars(one).get("_optimizer_step_post_hooks") for one in everyone)
     for hooks in (_global_optimizer_post_hooks, *inside):
         if hooks is not None:
             aside.append((hooks, dict(hooks)))
@@ -204,26 +215,29 @@ def unheard(optimizers: Sequence[Optimizer]) -> Iterator[None]:
             hooks.update(before)
 
 
-def endless(batches: Any, group: int | None) -> Iterator[Any]:
+def endless(batches: Any, group: int | None) -> Generator[Any]:
     """Go round and round the data; with a group size, give lists of that many batches.
+
+    To be closed before data and generators are put back: what cleans up after itself when it is
+    left in the middle, such as a sampler that counts its rounds, changes them once more.
 
     Raises:
         DataError: There is not a single batch.
     """
-    source = _private(batches)
-
-    def one_by_one() -> Iterator[Any]:
+    stream = _one_by_one(_private(batches))
+    with contextlib.closing(stream):
         while True:
-            count = 0
-            for batch in source:
-                count += 1
-                yield batch
-            if count == 0:
-                raise DataError("batches is empty: there is not a single batch to train on")
+            yield next(stream) if group is None else [next(stream) for _ in range(group)]
 
-    stream = one_by_one()
+
+def _one_by_one(source: Any) -> Generator[Any]:
     while True:
-        yield next(stream) if group is None else [next(stream) for _ in range(group)]
+        count = 0
+        for batch in source:
+            count += 1
+            yield batch
+        if count == 0:
+            raise DataError("batches is empty: there is not a single batch to train on")
 
 
 def _private(batches: Any) -> Any:
