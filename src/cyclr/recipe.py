@@ -140,15 +140,19 @@ class Recipe:
         known = {"cyclr_recipe", "notes", *cls._CONSTRAINTS}
         if unknown := sorted(set(data) - known):
             raise SpecError(f"recipe.{unknown[0]} is not a field; the fields: {sorted(known)}")
-        if missing := sorted({"lr", "total_steps"} - set(data)):
+        given = {name for name, value in data.items() if value is not None}
+        if missing := sorted({"lr", "total_steps"} - given):
             raise SpecError(f"recipe.{missing[0]} is missing; a recipe needs it")
+        notes = data.get("notes") or ()
+        if not isinstance(notes, list | tuple) or not all(isinstance(n, str) for n in notes):
+            raise SpecError(complaint("recipe.notes", "a list of sentences", notes, "bracket them"))
         fields = {name: data[name] for name in cls._CONSTRAINTS if data.get(name) is not None}
         units = _units(fields, units or Units())
         fields["total_steps"] = units.total_steps
         for name in _SCHEDULES:
             if name in fields:
                 fields[name] = from_dict(fields[name], where=f"recipe.{name}", units=units)
-        return cls(**fields, notes=tuple(map(str, data.get("notes", ()))))
+        return cls(**fields, notes=tuple(notes))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the recipe to a JSON file.

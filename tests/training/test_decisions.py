@@ -79,7 +79,7 @@ def _run_with(values: list[float], **options: Any) -> tuple[Run, list[str]]:
             lr=Triangular(base_lr=0.01, max_lr=0.1, stepsize=5, cycles=6), total_steps=60
         ),
         metrics={"given": lambda o, t: torch.full((len(t),), values[len(ends)])},
-        monitor="val_given",
+        monitor="+val_given",
         on_evaluation=lambda step, _: ends.append(step),
         on_remark=remarks.append,
         **options,
@@ -222,7 +222,7 @@ def _never(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _plateau(folder: Path, what: str) -> list[dict[str, object]]:
-    options = {"on_plateau": what, "monitor": "val_never", "metrics": {"never": _never}}
+    options = {"on_plateau": what, "monitor": "+val_never", "metrics": {"never": _never}}
     recipe = Recipe(lr=LR, total_steps=120)
     run(folder, recipe=recipe, **options)
     return read_metrics(folder)

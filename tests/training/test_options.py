@@ -149,7 +149,7 @@ def test_the_best_and_the_latest_checkpoints_are_kept(tmp_path: Path) -> None:
         validate_every=5,
         keep=2,
         checkpoint_every=7,
-        monitor="val_given",
+        monitor="+val_given",
         metrics={"given": lambda o, t: torch.full((len(t),), next(scores) if len(t) == 16 else 0)},
     )
     assert result.best == 15

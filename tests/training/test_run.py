@@ -166,9 +166,11 @@ def test_extensions_are_noted_one_after_another(tmp_path: Path) -> None:
     assert home.finished() is None
     home.close(_run(home.path))
     assert home.finished() is not None
-    home.add_extension(20, RECIPE.replace(total_steps=40))
-    assert home.finished() is None
-    home.add_extension(40, RECIPE.replace(total_steps=60))
+    for step in (20, 40):
+        home.longer = (step, RECIPE.replace(total_steps=step + 20))
+        home.add_extension()
+        assert home.finished() is None
+    home.add_extension()  # there is nothing to add
     assert [added["step"] for added in home.extensions] == [20, 40]
 
 

@@ -105,7 +105,7 @@ def stopping(folder: Path) -> dict[str, object]:
     return train(
         folder / "run",
         metrics={"never": lambda outputs, targets: torch.zeros(len(targets))},
-        monitor="val_never",
+        monitor="+val_never",
         on_plateau="stop",
         plateau_cycles=2,
     )

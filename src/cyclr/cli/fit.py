@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -193,9 +194,6 @@ def _begin(
     settings = request.settings(parts)
     per_epoch = max(1, parts.steps_per_epoch // settings.get("accumulate", 1))
     budget = (parts.task.epochs if epochs is None else epochs) * per_epoch
-    folder = Path(
-        processes.first_says(fresh_folder("runs", parts.task.name) if out is None else out)
-    )
     record = reading = None
     if given is None:
         steps = min(100, max(60, budget // 10)) if find_steps is None else find_steps
@@ -220,7 +218,10 @@ def _begin(
             f"{given.total_steps / given.steps_per_epoch:.3g}"
         )
     kept = {"record": record, "reading": None if reading is None else reading.to_dict()}
-    run = _train(request, parts, given, folder, settings, **kept)
+    own = fresh_folder("runs", parts.task.name) if out is None and processes.main else None
+    with own or contextlib.nullcontext(out) as place:
+        folder = Path(processes.first_says(place))
+        run = _train(request, parts, given, folder, settings, **kept)
     if record is not None and processes.main:
         _draw(range_figure(record, reading), folder / "range_test.png")
     return run, reading

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import json
 import os
 import select
@@ -178,11 +180,32 @@ def update_settings(
     return given
 
 
-def fresh_folder(parent: str, name: str) -> str:
-    """Name a folder that does not exist, by what is in it and the time."""
+@contextmanager
+def fresh_folder(parent: str, name: str) -> Iterator[str]:
+    """Make a folder that did not exist, named by what is in it and the time.
+
+    It is made at once: two commands may begin in the same second. If nothing has come into it when
+    the block is left, it is removed again.
+    """
     stem = f"{parent}/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    taken = (f"{stem}-{i}" for i in range(1, 1000))
-    return stem if not Path(stem).exists() else next(p for p in taken if not Path(p).exists())
+    names = (f"{stem}-{number}" if number else stem for number in itertools.count())
+    folder = next(path for path in names if _made(path))
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):  # it is not empty, as it should be
+            Path(folder).rmdir()
+
+
+def _made(folder: str) -> bool:
+    try:
+        Path(folder).mkdir(parents=True)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        remedy = "choose another place with --out"
+        raise InputError(f"cannot make {folder}: {error.strerror}; {remedy}") from error
+    return True
 
 
 def check_choice(option: str, value: str | None, options: Iterable[str]) -> None:

@@ -70,7 +70,7 @@ def plan(
 
 def _reading(place: str, rule: str | None, metric: str | None) -> Reading:
     """Load a reading, or a record and read it."""
-    data = jsonfile.read(place, what="a range test's record or reading")
+    data = jsonfile.read(place, what="a range test's record")
     if not (isinstance(data, dict) and "cyclr_reading" in data):
         return RangeRecord.load(place).read(rule, metric)
     if rule is not None or metric is not None:

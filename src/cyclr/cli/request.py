@@ -128,7 +128,7 @@ def _duration(name: str, text: str, units: Units) -> dict[str, Any]:
             raise SpecError(
                 complaint(where, 'minutes such as "10min"', text, "write a number before min")
             ) from None
-    steps = units.steps(int(text) if text.isdigit() else text, where=where)
+    steps = units.steps(int(text) if text.isdecimal() else text, where=where)
     if name == "probe_every" and steps == 0:
         return {name: None}
     if steps < 1:

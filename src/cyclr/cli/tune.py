@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,8 +131,9 @@ def tune(
         _only_plan(loaded, wanted, source, as_json)
         return
     where = {"jobs": jobs, "ray": ray, "threads": threads, "storage": storage, "study": study}
-    folder = fresh_folder("tunes", loaded.name) if out is None else out
-    _report(_run(loaded, wanted | where, source, folder), as_json)
+    place = fresh_folder("tunes", loaded.name) if out is None else contextlib.nullcontext(out)
+    with place as folder:
+        _report(_run(loaded, wanted | where, source, folder), as_json)
 
 
 def _run(task: Any, wanted: dict[str, Any], source: dict[str, Any], folder: str) -> Tuning:

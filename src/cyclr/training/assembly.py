@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,19 @@ def make_accelerator(settings: Settings) -> Accelerator:
     )
 
 
+@contextmanager
+def own_forward(model: nn.Module) -> Iterator[None]:
+    """Give a model its own forward back at the end: Accelerate puts one under autocast there."""
+    names = ("forward", "_original_forward")
+    before = {name: vars(model)[name] for name in names if name in vars(model)}
+    try:
+        yield
+    finally:
+        for name in names:
+            vars(model).pop(name, None)
+        vars(model).update(before)
+
+
 def assemble(
     work: Work, settings: Settings, accelerator: Accelerator, keeper: Keeper, stop: StopRequest
 ) -> Loop:
@@ -100,7 +114,7 @@ def assemble(
         processes=processes,
         model=trained,
         backward=make_backward(accelerator, settings.accumulate),
-        update=make_update(accelerator, optimizer, work.optimizer),
+        update=make_update(accelerator, optimizer, work.optimizer, model),
         scheduler=scheduler,
         stream=Stream(work.batches, accelerator.device, processes, prepare),
         loss_fn=work.loss_fn,

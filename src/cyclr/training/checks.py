@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
@@ -14,7 +15,7 @@ from cyclr.integrations.torch.groups import wrapped
 from cyclr.integrations.torch.steps import needs_closure
 from cyclr.recipe import Recipe
 from cyclr.training.assembly import Work
-from cyclr.training.decisions import monitored
+from cyclr.training.decisions import check_direction, monitored
 from cyclr.training.evaluation import Evaluator
 from cyclr.training.settings import Settings
 
@@ -30,11 +31,25 @@ def check_work(work: Work) -> None:
     _check_recipe(work.recipe)
     check_training([work.model], [work.optimizer])
     check_optimizer(work.optimizer)
+    _check_extra_state(work.model)
     _check_data("batches", work.batches)
     if work.validation is not None:
         _check_data("validation", work.validation)
     _check_loss_fn(work.loss_fn)
     _check_metrics(work.metrics)
+
+
+def _check_extra_state(model: nn.Module) -> None:
+    """Refuse extra state that checkpoints, which are of tensors, cannot hold."""
+    for name, part in model.named_modules():
+        if type(part).get_extra_state is not nn.Module.get_extra_state:
+            state = part.get_extra_state()
+            if not isinstance(state, torch.Tensor):
+                raise InputError(
+                    f"{type(part).__name__} ({name or 'the model itself'}) gives "
+                    f"{type(state).__name__} as its extra state, and checkpoints hold tensors; "
+                    "make it a tensor, or a buffer"
+                )
 
 
 def check_optimizer(optimizer: Optimizer) -> None:
@@ -56,13 +71,16 @@ def check_monitor(work: Work, settings: Settings) -> None:
     """Refuse to monitor what nothing measures.
 
     Raises:
-        InputError: A metric is to be monitored, and there is no validation data.
+        InputError: A metric is to be monitored, and there is no validation data, or which way it is
+            better is not known.
     """
     if settings.monitor is not None and work.validation is None:
         raise InputError(
             f"monitor {settings.monitor!r} is measured on validation data, and there is none; "
             "pass validation=…, or leave out monitor"
         )
+    if settings.monitor is not None:
+        check_direction(settings.monitor)
 
 
 def try_evaluation(evaluate: Evaluator | None, settings: Settings) -> None:
@@ -110,6 +128,8 @@ def _check_metrics(metrics: Any) -> None:
     for name, metric in metrics.items():
         if not isinstance(name, str):
             raise InputError(complaint("a name in metrics", "a string", name, remedy))
+        if name == "loss":
+            raise InputError('a metric named "loss" would stand for the loss; name it otherwise')
         if not callable(metric):
             where = f"metrics[{name!r}]"
             raise InputError(complaint(where, "a function (outputs, targets)", metric, remedy))

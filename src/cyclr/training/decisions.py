@@ -15,6 +15,26 @@ from cyclr.training.settings import Settings
 _FACTOR = 10  # by which Table 2 lowers both bounds
 _LEG = 2  # by which it shortens the stepsize
 _MOST = 2  # how often it does: three levels in all
+_FALLING = (
+    *("loss", "error", "perplexity", "ppl", "nll", "mae", "mse", "rmse", "mape", "wer", "cer"),
+    *("distance", "deviation", "divergence"),
+)
+_RISING = (
+    *(
+        "accuracy",
+        "acc",
+        "auc",
+        "f1",
+        "score",
+        "precision",
+        "recall",
+        "iou",
+        "dice",
+        "bleu",
+        "rouge",
+    ),
+    *("r2", "correlation"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +126,7 @@ class Judge:
         name = self.monitored(metrics)
         if name is None:
             return None
-        return -metrics[name] if lower_is_better(name) else metrics[name]
+        return -metrics[name] if lower_is_better(self._settings.monitor or name) else metrics[name]
 
     def state_dict(self) -> dict[str, Any]:
         """Give what has been seen."""
@@ -131,21 +151,39 @@ class Judge:
 def monitored(asked: str | None, metrics: Mapping[str, float]) -> str | None:
     """Name the metric that says what is better: accuracy if it is measured, otherwise the loss.
 
+    Args:
+        asked: What the user named, perhaps with a sign before it; None if nothing.
+        metrics: What is measured.
+
     Raises:
         InputError: The one asked for is not measured.
     """
     if asked is None:
         names = ("val_accuracy", "val_loss")
         return next((name for name in names if name in metrics), None)
-    if metrics and asked not in metrics:
+    name = asked.lstrip("+-")
+    if metrics and name not in metrics:
         known = "one of " + ", ".join(metrics)
         raise InputError(complaint("monitor", known, asked, "name a metric that is measured"))
-    return asked if metrics else None
+    return name if metrics else None
 
 
 def lower_is_better(metric: str) -> bool:
-    """Say whether a metric, by its name, is better when it is smaller."""
-    return metric.endswith(("loss", "error", "perplexity"))
+    """Say whether a metric is better when it is smaller: by its sign, or else by its name."""
+    return metric.startswith("-") or (not metric.startswith("+") and metric.endswith(_FALLING))
+
+
+def check_direction(metric: str) -> None:
+    """Refuse to monitor a metric of which nobody says which way is better.
+
+    Raises:
+        InputError: Its name does not tell, and it has no sign.
+    """
+    if not metric.startswith(("+", "-")) and not metric.endswith((*_FALLING, *_RISING)):
+        raise InputError(
+            f"monitor must say which way {metric!r} is better; write it as '+{metric}' if more is "
+            f"better, and as '-{metric}' if less is"
+        )
 
 
 def lower(recipe: Recipe, step: int) -> Recipe:

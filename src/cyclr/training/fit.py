@@ -16,7 +16,7 @@ from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import InputError, complaint
 from cyclr.recipe import Recipe
-from cyclr.training.assembly import Work, assemble, make_accelerator
+from cyclr.training.assembly import Work, assemble, make_accelerator, own_forward
 from cyclr.training.checks import check_monitor, check_work, try_evaluation
 from cyclr.training.folder import RunFolder
 from cyclr.training.keeper import FolderKeeper, Step
@@ -137,17 +137,18 @@ def fit(
         tell=on_remark if main and on_remark is not None else _ignore,
         warn=warn if main else _ignore,
     )
-    loop = assemble(work, how, accelerator, keeper, StopRequest())
-    if not resume:
-        try_evaluation(loop.evaluate, how)
-    with keeper, loop.stop, tracking(accelerator, trackers, place) as start:
-        begin(home, loop, keeper, work, warn)
-        keeper.track = start(loop.step)
-        train(home, loop, keeper)
-        run = _summary(loop, keeper, None if place is None else Path(place))
-        if how.snapshots:
-            run = _with_snapshots(run, loop, work)
-        keeper.finish(run)
+    with own_forward(model):
+        loop = assemble(work, how, accelerator, keeper, StopRequest())
+        if not resume:
+            try_evaluation(loop.evaluate, how)
+        with keeper, loop.stop, tracking(accelerator, trackers, place) as start:
+            begin(home, loop, keeper, work, warn)
+            keeper.track = start(loop.step)
+            train(home, loop, keeper)
+            run = _summary(loop, keeper, None if place is None else Path(place))
+            if how.snapshots:
+                run = _with_snapshots(run, loop, work)
+            keeper.finish(run)
     return run
 
 

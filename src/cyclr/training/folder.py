@@ -63,6 +63,7 @@ class RunFolder:
         self._lock: FileIO | None = None
         self.identity = uuid.uuid4().hex
         self.resumed = False
+        self.longer: tuple[int, Recipe] | None = None  # from which step a run is extended, and how
         self._check_place()
 
     def _check_place(self) -> None:
@@ -92,7 +93,7 @@ class RunFolder:
         """
         folder = cls.__new__(cls)
         folder.path, folder._record, folder._reading = Path(path), None, None
-        folder._log, folder._lock, folder.resumed = None, None, True
+        folder._log, folder._lock, folder.resumed, folder.longer = None, None, True, None
         try:
             saved = jsonfile.read(folder.path / "environment.json", what="a run's environment")
             folder.identity = saved["identity"]
@@ -189,10 +190,13 @@ class RunFolder:
         )
         return added
 
-    def add_extension(self, step: int, recipe: Recipe) -> None:
-        """Note that the run goes on from ``step`` under a longer recipe."""
-        added = [*self.extensions, {"step": step, "recipe": recipe.to_dict()}]
-        jsonfile.write(self.path / "extensions.json", added)
+    def add_extension(self) -> None:
+        """Note that the run goes on under a longer recipe, if it is to."""
+        if self.longer is not None:
+            step, recipe = self.longer
+            added = [*self.extensions, {"step": step, "recipe": recipe.to_dict()}]
+            jsonfile.write(self.path / "extensions.json", added)
+            self.longer = None
 
     def note_resumption(self, step: int) -> None:
         """Add to environment.json where and on what the run goes on."""

@@ -184,7 +184,10 @@ class FolderKeeper:
 
 
 def _protected(loop: Loop) -> set[int]:
-    """List the steps whose checkpoints stay: the best, the last cycle's end, asked-for ones."""
+    """List the steps whose checkpoints stay: the best, the last cycle's end, asked-for ones.
+
+    And the one just written, which later ones that are no good may stand behind.
+    """
     ends = loop.recipe.lr.cycle_ends(loop.step) if loop.step else ()
-    kept = set(ends if loop.settings.snapshots else ends[-1:])
+    kept = {loop.step, *(ends if loop.settings.snapshots else ends[-1:])}
     return kept if loop.judge.best_step is None else kept | {loop.judge.best_step}

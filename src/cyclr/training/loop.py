@@ -15,6 +15,7 @@ from torch import nn
 
 from cyclr.errors import TrainingError
 from cyclr.integrations.torch import Scheduler
+from cyclr.integrations.torch.modes import to_training
 from cyclr.recipe import Recipe
 from cyclr.training.curves import Curves
 from cyclr.training.decisions import Judge
@@ -24,7 +25,7 @@ from cyclr.training.probes import Probes, Seen
 from cyclr.training.settings import Settings
 from cyclr.training.signals import StopRequest
 from cyclr.training.stream import Stream
-from cyclr.training.updates import Backward, Update, check_loss
+from cyclr.training.updates import Backward, Update, check_loss, clear_gradients
 
 _LOOK_EVERY = 20  # steps between reads of the loss: each read waits for the device
 _LOOK_SECONDS = 1.0  # … and seconds, so that slow steps are seen and signals heard soon
@@ -119,7 +120,8 @@ class Loop:
         self.follow(self.recipe)
         self._kept_at = time.monotonic()
         self._looked_at = (self.step, self._kept_at)
-        self.model.train()
+        to_training(self.model)
+        clear_gradients(self.model, self.scheduler.optimizer)
         # An earlier training may have left Accelerate between two micro-batches.
         self.accelerator.step = 0
         if self.settings.accumulate == 1:

@@ -144,4 +144,4 @@ def _flat(tensors: Iterable[Any]) -> torch.Tensor:
 
 def _local(tensor: Any) -> torch.Tensor:
     part: torch.Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    return part
+    return part.coalesce().values() if part.is_sparse else part  # an embedding's gradient

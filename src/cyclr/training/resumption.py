@@ -11,7 +11,12 @@ from cyclr import jsonfile
 from cyclr.errors import CheckpointError, Interrupted
 from cyclr.recipe import Recipe
 from cyclr.training.assembly import Work
-from cyclr.training.checkpoints import Checkpoint, clear_leftovers, latest_good, load_weights
+from cyclr.training.checkpoints import (
+    Checkpoint,
+    clear_leftovers,
+    latest_good,
+    read_checkpoint,
+)
 from cyclr.training.extension import extend
 from cyclr.training.facts import differences, facts_of
 from cyclr.training.folder import RunFolder
@@ -19,7 +24,7 @@ from cyclr.training.keeper import FolderKeeper
 from cyclr.training.loop import Loop
 from cyclr.training.run import Run
 from cyclr.training.settings import Settings
-from cyclr.training.state import restore
+from cyclr.training.state import load_model, restore
 
 Tell = Callable[[str], None]
 
@@ -73,22 +78,8 @@ def _differences(one: Recipe, two: Recipe) -> str:
 
 def load_end(home: RunFolder, model: nn.Module, run: Run) -> None:
     """Put the final weights of a finished run into the model."""
-    path = home.path / "checkpoints" / f"step-{run.steps:08d}" / "model.safetensors"
-    load_weights(model, path)
-
-
-def add_cycles(home: RunFolder, finished: Run | None, cycles: int) -> None:
-    """Note in a finished run's folder that it goes on with more cycles.
-
-    Raises:
-        CheckpointError: It has not finished.
-    """
-    if finished is None:
-        raise CheckpointError(
-            f"{home.path} has not finished yet, and cycles are added at the end; go on with it "
-            "first, without extend"
-        )
-    home.add_extension(finished.steps, extend(finished.recipe, cycles, step=finished.steps))
+    path = home.path / "checkpoints" / f"step-{run.steps:08d}"
+    load_model(model, read_checkpoint(path, run=home.identity))
 
 
 def begin(home: RunFolder | None, loop: Loop, keeper: FolderKeeper, work: Work, tell: Tell) -> None:
@@ -120,6 +111,7 @@ def begin(home: RunFolder | None, loop: Loop, keeper: FolderKeeper, work: Work, 
     if found is not None:
         _go_to(found, loop, keeper, work)
     if loop.processes.main:
+        home.add_extension()  # now that nothing has been refused
         home.cut_log(0 if found is None else found.log_bytes)
         clear_leftovers(home.path / "checkpoints")
         home.note_resumption(loop.step)
@@ -186,6 +178,10 @@ def take_up(
         if finished is not None:
             load_end(home, work.model, finished)
         return finished
-    if main:
-        add_cycles(home, finished, cycles)
+    if finished is None:
+        raise CheckpointError(
+            f"{home.path} has not finished yet, and cycles are added at the end; go on with it "
+            "first, without extend"
+        )
+    home.longer = (finished.steps, extend(finished.recipe, cycles, step=finished.steps))
     return None

@@ -28,8 +28,9 @@ class Settings:
         ema_decay: Decay of the moving average of the weights, in (0, 1); None for none.
         on_plateau: ``"go-on"``, ``"lower"`` or ``"stop"``, when a cycle brings no gain.
         plateau_cycles: Cycles at the same bounds before that is judged, ≥ 2.
-        monitor: The metric that says what a gain is; None for accuracy if there is one, otherwise
-            the loss.
+        monitor: The metric that says what a gain is, with ``+`` or ``-`` before it if its name does
+            not tell whether more or less of it is better; None for accuracy if there is one,
+            otherwise the loss.
         validate_every: Steps between evaluations besides those at the stopping points, ≥ 1; None
             for only those.
         probe_every: Steps between probes, ≥ 3; None for none.

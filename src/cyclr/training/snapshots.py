@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from safetensors.torch import save_model
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from cyclr.errors import CheckpointError
+from cyclr.errors import CheckpointError, InputError
 from cyclr.integrations.torch import Snapshot
-from cyclr.integrations.torch.batches import pair
+from cyclr.integrations.torch.batches import pair, to_device
 from cyclr.training.checkpoints import Checkpoint, list_steps, load_weights, read_checkpoint
 from cyclr.training.evaluation import Metrics, evaluate
 
@@ -33,7 +34,9 @@ def cycle_ends(folder: str | os.PathLike[str], *, last: int | None = None) -> li
         CheckpointError: There is none, or one is damaged.
     """
     place = Path(folder) / "checkpoints"
-    found = [read_checkpoint(place / f"step-{step:08d}") for step in list_steps(place)]
+    paths = [place / f"step-{step:08d}" for step in list_steps(place)]
+    # Others may be damaged and have been left as they are.
+    found = [read_checkpoint(path, if_cycle_end=True) for path in paths]
     ends = [checkpoint for checkpoint in found if checkpoint.cycle_end]
     if not ends:
         raise CheckpointError(
@@ -63,6 +66,11 @@ class Ensemble(nn.Module):
     def forward(self, inputs: Any) -> torch.Tensor:
         """Average the members' predictions."""
         outputs = [member(inputs) for member in self.members]
+        if not all(isinstance(output, torch.Tensor) for output in outputs):
+            raise InputError(
+                f"the models' predictions must be tensors to be averaged, got "
+                f"{type(outputs[0]).__name__}; use average() alone, or train without snapshots"
+            )
         columns = all(output.dim() >= 2 and output.shape[1] >= 2 for output in outputs)
         if not (self._probabilities and columns):
             return torch.stack(outputs).mean(0)
@@ -137,7 +145,9 @@ def average(
     assert mean is not None
     device = next(model.parameters()).device
     with Snapshot(batches), torch.no_grad():
-        update_bn((pair(batch, remedy=_FORM)[0] for batch in batches), mean, device=device)
+        # Moved here: torch's function knows tensors only.
+        inputs = (to_device(pair(batch, remedy=_FORM)[0], device) for batch in batches)
+        update_bn(inputs, mean)
     averaged: nn.Module = mean.module
     return averaged
 
@@ -166,8 +176,11 @@ def summarize(
         with Snapshot(validation):
             last = evaluate(_loaded(model, ends[-1]), validation, loss_fn, metrics)
             mean = evaluate(averaged, validation, loss_fn, metrics)
-        both = ensemble(folder, model, validation, loss_fn, metrics=metrics)
-        found |= {"last": last, "ensemble": both, "averaged": mean}
+        found |= {"last": last, "averaged": mean}
+        try:
+            found["ensemble"] = ensemble(folder, model, validation, loss_fn, metrics=metrics)
+        except InputError as error:  # the training is done, and not to be lost for this
+            warnings.warn(f"there is no ensemble: {error}", stacklevel=2)
     return found
 
 
@@ -181,4 +194,5 @@ def _classes(batches: Any) -> bool:
     """Whether the targets are whole numbers."""
     with Snapshot(batches):
         _, targets = pair(next(iter(batches)), remedy=_FORM)
-    return not (targets.is_floating_point() or targets.is_complex())
+    tensors = isinstance(targets, torch.Tensor)
+    return tensors and not (targets.is_floating_point() or targets.is_complex())

@@ -52,6 +52,7 @@ def gather(loop: Loop, model: nn.Module, optimizer: Optimizer) -> dict[str, Any]
         "recipe": loop.recipe.to_dict(),
         "scheduler": loop.scheduler.state_dict(),
         "optimizer_name": type(optimizer).__name__,
+        "loose": [p.detach() for p in _loose(model, optimizer)],
         "optimizer": (
             get_optimizer_state_dict(model, optimizer, options=_WHOLE)
             if spread
@@ -119,19 +120,51 @@ def restore(
     return state
 
 
+def load_model(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint's weights into a model, a sharded one on every process.
+
+    Raises:
+        CheckpointError: They do not fit.
+    """
+    path = checkpoint.path / "model.safetensors"
+    if sharded(model):
+        named: dict[str, Any] = {**read_weights(path)}
+        set_model_state_dict(model, named, options=_WHOLE)
+    else:
+        load_weights(model, path)
+
+
+def _loose(model: nn.Module, optimizer: Optimizer) -> list[torch.Tensor]:
+    """List the parameters that only the optimizer has, such as those of a loss."""
+    known = {id(p) for p in model.parameters()}
+    return [p for g in optimizer.param_groups for p in g["params"] if id(p) not in known]
+
+
+def _restore_loose(
+    model: nn.Module, optimizer: Optimizer, state: dict[str, Any], checkpoint: Checkpoint
+) -> None:
+    found, saved = _loose(model, optimizer), state.get("loose", [])
+    if [p.shape for p in found] != [tensor.shape for tensor in saved]:
+        raise CheckpointError(
+            f"{checkpoint.path} has {len(saved)} parameters beside the model's, and the optimizer "
+            f"{len(found)}, or of other shapes; build those that were trained"
+        )
+    with torch.no_grad():
+        for parameter, tensor in zip(found, saved, strict=True):
+            parameter.copy_(tensor)
+
+
 def _restore_parameters(
     model: nn.Module, optimizer: Optimizer, state: dict[str, Any], checkpoint: Checkpoint
 ) -> None:
-    path = checkpoint.path / "model.safetensors"
     try:
+        load_model(model, checkpoint)
+        _restore_loose(model, optimizer, state, checkpoint)
         if sharded(model):
-            named: dict[str, Any] = {**read_weights(path)}
-            set_model_state_dict(model, named, options=_WHOLE)
             set_optimizer_state_dict(
                 model, optimizer, optim_state_dict=state["optimizer"], options=_WHOLE
             )
         else:
-            load_weights(model, path)
             optimizer.load_state_dict(state["optimizer"])
     except (ValueError, RuntimeError, KeyError) as error:
         if isinstance(error, CheckpointError):

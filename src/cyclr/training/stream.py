@@ -62,7 +62,11 @@ class Stream(Iterator[tuple[Any, Any, float]]):
         if self._iterator is not None:
             self.epoch, self.taken = self.epoch + 1, 0
         if not self._stateful:
-            self._begun = {"random": random_state(), "own": self._own_generators()}
+            self._begun = {
+                "random": random_state(),
+                "own": self._own_generators(),
+                "running": getattr(self._batches, "_iterator", None) is not None,
+            }
         self._iterator = iter(self._batches)
         batch = next(self._iterator, _END)
         if batch is _END:
@@ -99,6 +103,9 @@ class Stream(Iterator[tuple[Any, Any, float]]):
                 "the run was trained with a loader that keeps its own position, and this one does "
                 "not; pass the same kind of loader"
             )
+        if self._begun.get("running"):
+            # Persistent workers were running already, and their first start draws a number.
+            iter(self._batches)
         set_random_state(self._begun["random"])
         generators, states = self._generators(), self._begun["own"]
         if len(generators) != len(states):
@@ -121,8 +128,10 @@ class Stream(Iterator[tuple[Any, Any, float]]):
 
     def _generators(self) -> list[torch.Generator]:
         """List the generators that a torch loader draws its order from, each once."""
+        batch_sampler = getattr(self._batches, "batch_sampler", None)
         owners = [self._batches, getattr(self._batches, "sampler", None)]
-        owners.append(getattr(getattr(self._batches, "batch_sampler", None), "sampler", None))
+        # Last, so that the order is the one that earlier checkpoints have.
+        owners += [getattr(batch_sampler, "sampler", None), batch_sampler]
         found = [getattr(owner, "generator", None) for owner in owners]
         unique = {id(g): g for g in found if isinstance(g, torch.Generator)}
         return list(unique.values())

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedType
+from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import InputError
@@ -36,22 +37,33 @@ def make_backward(accelerator: Accelerator, micro_batches: int) -> Backward:
     return lambda loss: (loss / micro_batches).backward()  # type: ignore[no-untyped-call] # torch's
 
 
-def make_update(accelerator: Accelerator, prepared: Any, optimizer: Optimizer) -> Update:
+def make_update(
+    accelerator: Accelerator, prepared: Any, optimizer: Optimizer, model: nn.Module
+) -> Update:
     """Make the function that makes an update and clears the gradients.
 
     Args:
         accelerator: What is trained with.
         prepared: Accelerate's wrapper of the optimizer.
         optimizer: The optimizer itself.
+        model: The model, of which the optimizer may hold a part only.
 
     Returns:
         A function that says whether the update was made; mixed precision may skip one.
     """
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    others = [p for p in model.parameters() if id(p) not in held and p.requires_grad]
+
+    def clear_others() -> None:
+        for parameter in others:
+            parameter.grad = None
+
     if _is_plain(accelerator):
 
         def update() -> bool:
             optimizer.step()
             optimizer.zero_grad()
+            clear_others()
             return True
 
     else:
@@ -59,9 +71,16 @@ def make_update(accelerator: Accelerator, prepared: Any, optimizer: Optimizer) -
         def update() -> bool:
             prepared.step()
             prepared.zero_grad()
+            clear_others()
             return not prepared.step_was_skipped
 
     return update
+
+
+def clear_gradients(model: nn.Module, optimizer: Optimizer) -> None:
+    """Begin without gradients: a check before training, or an update broken off, may leave some."""
+    model.zero_grad()
+    optimizer.zero_grad()
 
 
 def _is_plain(accelerator: Accelerator) -> bool:
