@@ -152,3 +152,35 @@ def test_how_the_range_test_made_its_updates_is_noted() -> None:
         "(--accumulate 2 --max-grad-norm 0.5)."
     ) in notes
     assert not any("Found with" in note for note in plan(_reading(), total_steps=100).notes)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "factor"),
+    [
+        ({"name": "SGD", "momentum": 0.99}, 10**0.7),
+        ({"name": "SGD", "momentum": 0.95}, 2**0.7),
+        ({"name": "SGD", "momentum": 0.8}, 0.5**0.7),
+        ({"name": "SGD", "momentum": 0.9}, 1.0),
+        ({"name": "SGD", "momentum": 0.5}, 1.0),  # whose momentum is left alone
+        ({"name": "AdamW", "momentum": 0.95}, 1.0),  # which divides by the gradient's size
+    ],
+)
+@pytest.mark.parametrize("policy", ["one_cycle", "triangular2"])
+def test_bounds_read_at_another_momentum_are_turned_into_those_for_the_recipes(
+    optimizer, factor, policy
+) -> None:
+    reading = _reading(optimizer=optimizer)
+    recipe = plan(reading, total_steps=1600, policy=policy)
+    assert recipe.lr.max_lr == pytest.approx(0.1 * factor)
+    moved = [note for note in recipe.notes if "both bounds were multiplied" in note]
+    assert len(moved) == (factor != 1)
+    assert plan(reading, total_steps=1600, policy=policy, momentum=None).lr.max_lr == 0.1
+    assert plan(reading, total_steps=1600, policy=policy, momentum=(0.85, 0.95)).lr.max_lr == 0.1
+
+
+def test_what_trials_confirmed_at_the_recipes_momentum_stays() -> None:
+    optimizer = {"name": "SGD", "momentum": 0.99}
+    reading = _reading(optimizer=optimizer, rule="basin confirmed")
+    assert plan(reading, total_steps=1000).lr.max_lr == 0.1
+    restarts = plan(_reading(optimizer=optimizer), total_steps=700, policy="warm_restarts")
+    assert restarts.lr.max_lr == 0.1  # whose momentum is the optimizer's

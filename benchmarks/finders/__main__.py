@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks.finders import figures, oracle, page, research, sweeps, table, trials
+from benchmarks.finders import figures, oracle, page, research, roles, sweeps, table, trials
 from benchmarks.finders.fourth import FOURTH
 from benchmarks.finders.fresh import FRESH
 from benchmarks.finders.latest import LATEST
@@ -80,6 +80,7 @@ COMMANDS: dict[str, Callable[[list[Problem], int], None]] = {
     "confirm": _confirm,
     "trials": _trials,
     "validated": _validated,
+    "roles": roles.run,
     "peers": _peers,
     "peer-rules": _peer_rules,
     "instead": _instead,

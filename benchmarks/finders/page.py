@@ -6,7 +6,7 @@ import re
 import statistics
 from pathlib import Path
 
-from benchmarks.finders import research, sweeps, table, trials, ways
+from benchmarks.finders import ensembles, research, roles, sweeps, table, trials, ways
 from benchmarks.finders.fourth import FOURTH
 from benchmarks.finders.fresh import FRESH
 from benchmarks.finders.held_out import HELD_OUT
@@ -141,6 +141,9 @@ def write() -> None:
         "scores": _scores(rows),
         "trials": "\n".join(trials.table([names, aside["held-out"]])),
         "ways": "\n".join(ways.markdown(_sets())),
+        "ensembles": "\n".join(ensembles.markdown(_sets())),
+        "roles": "\n".join(roles.markdown()),
+        "momenta": "\n".join(roles.momenta()),
         "margins": "\n".join(research.margins_table(_sets())),
         "all": _scores(everything),
         **{name: _scores(table.rows(kept, trained=False)) for name, kept in aside.items()},

@@ -165,3 +165,24 @@ def markdown() -> list[str]:
         reached = ", ".join(f"{c.reached:.2f}" for c in now)
         lines.append(f"| {words} | {read} | {best} | {each} | {reached} |")
     return lines
+
+
+_MOMENTA = {"momentum .8": 0.8, _AS_IT_IS: 0.9, "momentum .95": 0.95, "momentum .99": 0.99}
+_EXPONENTS = (0.0, 0.5, 0.7, 1.0)
+
+
+def momenta() -> list[str]:
+    """Say what rates reach that are turned from the sweep's momentum into the recipe's.
+
+    ``((1 - .9) / (1 - momentum))`` to some exponent is what they are multiplied by.
+    """
+    heads = " | ".join(f"to the power of {exponent:g}" for exponent in _EXPONENTS)
+    lines = [f"| the sweep's momentum | {heads} |", "|---|" + "---|" * len(_EXPONENTS)]
+    for words, momentum in _MOMENTA.items():
+        cells = []
+        for exponent in _EXPONENTS:
+            factor = (0.1 / (1 - momentum)) ** exponent
+            reached = (c._replace(reading=c.reading * factor).reached for c in _courses(words))
+            cells.append(", ".join(f"{share:.2f}" for share in reached))
+        lines.append(f"| {momentum:g} | {' | '.join(cells)} |")
+    return lines

@@ -13,6 +13,7 @@ import cyclr
 from benchmarks.finders.problem import Problem
 from cyclr.integrations.torch import Scheduler
 from cyclr.integrations.torch.groups import describe
+from cyclr.planning import auto_momentum
 from cyclr.rangetest import Outcome, Reading
 
 Result = dict[str, float]
@@ -54,12 +55,13 @@ def endless(batches: Any) -> Iterator[Any]:
 
 
 def reference(max_lr: float, problem: Problem, optimizer: Any) -> cyclr.Recipe:
-    """Make the one policy that every rate is judged under: ``plan``'s one-cycle."""
+    """Make the one policy that every rate is judged under: ``plan``'s one-cycle, at that rate."""
     reading = Reading(
         base_lr=max_lr / 10, max_lr=max_lr, rule="given", outcome=Outcome.COMPLETED,
         optimizer=describe(optimizer),
     )  # fmt: skip
-    return cyclr.plan(reading, total_steps=problem.steps)
+    momentum = auto_momentum(reading.optimizer)
+    return cyclr.plan(reading, total_steps=problem.steps, momentum=momentum)
 
 
 def train(problem: Problem, seed: int, max_lr: float) -> Result:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from cyclr.errors import SpecError, complaint
+from cyclr.rangetest.confirm import CONFIRMED
 from cyclr.rangetest.reading import Reading
 from cyclr.recipe import Recipe
 from cyclr.schedules import (
@@ -20,6 +22,8 @@ from cyclr.schedules import (
 from cyclr.schedules.fields import Constraint
 
 _MOMENTUM = (0.85, 0.95)  # arXiv 1803.09820, section 4.3
+_FALL = 0.7  # how readings fall with 1 − momentum; see the page about the rules
+_NEAR = 0.01  # a factor so near to one is none
 _LEAST_MOMENTUM = 0.8  # below this the sweep says little about momenta of .85 to .95
 
 POLICIES = ("one_cycle", "triangular", "triangular2", "exp_range", "warm_restarts")
@@ -57,6 +61,10 @@ def plan(
             otherwise None. With warm restarts ``"auto"`` is None: opposite to the rate, the
             momentum would jump at every restart, and the authors keep it constant.
 
+    A sweep under SGD reads less the higher its momentum β, about as ``(1 − β)^0.7``, while the best
+    rate under a momentum of .85 to .95 is the same. So with ``"auto"`` both bounds are multiplied
+    by ``((1 − .9) / (1 − β))^0.7``, with a note, unless trials under that momentum confirmed them.
+
     Raises:
         SpecError: An argument breaks its constraint.
     """
@@ -69,6 +77,8 @@ def plan(
     per_epoch = Constraint(kind="integer", ge=1, optional=True).check("steps_per_epoch", per_epoch)
     notes = [f"Caveat: {caveat}" for caveat in reading.caveats]
     notes += _updates(reading.optimizer)
+    if momentum == "auto" and not _restarts(policy, total):
+        reading = _at_own_momentum(reading, notes)
     lr = _schedule(policy, reading, total, per_epoch, notes)
     length = lr.total_steps or total
     if length < total:
@@ -85,6 +95,36 @@ def plan(
         total_steps=length,
         steps_per_epoch=per_epoch,
         notes=tuple(notes),
+    )
+
+
+def _restarts(policy: str, total: int) -> bool:
+    return policy == "warm_restarts" and total >= 7
+
+
+def auto_momentum(optimizer: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Say which momentum ``"auto"`` stands for after a sweep with an optimizer; None for none."""
+    tested = optimizer.get("momentum")
+    return _MOMENTUM if tested is not None and tested >= _LEAST_MOMENTUM else None
+
+
+def _at_own_momentum(reading: Reading, notes: list[str]) -> Reading:
+    """Turn bounds read at the sweep's momentum into those for the recipe's."""
+    name, tested = str(reading.optimizer.get("name", "")), reading.optimizer.get("momentum")
+    planned = auto_momentum(reading.optimizer)
+    if planned is None or tested is None or reading.rule.endswith(CONFIRMED):
+        return reading
+    if "sgd" not in name.lower() or tested >= 1:
+        return reading
+    factor = ((1 - sum(planned) / 2) / (1 - tested)) ** _FALL
+    if abs(factor - 1) < _NEAR:
+        return reading
+    notes.append(
+        f"The sweep ran with a momentum of {tested:g}; for one of {planned[0]:g} to "
+        f"{planned[1]:g} both bounds were multiplied by {factor:.2g}."
+    )
+    return dataclasses.replace(
+        reading, base_lr=reading.base_lr * factor, max_lr=reading.max_lr * factor
     )
 
 
@@ -108,7 +148,7 @@ def _schedule(
     """Choose the rate's schedule for the budget."""
     low, high = reading.base_lr, reading.max_lr
     if policy == "warm_restarts":
-        if total >= 7:
+        if _restarts(policy, total):
             return WarmRestarts(max_lr=reading.max_lr, period=total // 7, multiplier=2, cycles=3)
         notes.append(
             f"One-cycle instead of warm_restarts: three periods do not fit in {total} steps."
@@ -156,9 +196,9 @@ def _momentum_bounds(
         return None
     if isinstance(momentum, str):
         Constraint(kind="choice", options=("auto",)).check("momentum", momentum)
-        tested = reading.optimizer.get("momentum")
-        if tested is not None and tested >= _LEAST_MOMENTUM:
-            return _MOMENTUM
+        bounds, tested = auto_momentum(reading.optimizer), reading.optimizer.get("momentum")
+        if bounds is not None:
+            return bounds
         ran = "an unknown momentum" if tested is None else f"a momentum of {tested:g}"
         notes.append(f"Momentum is left as it is: the sweep ran with {ran}.")
         return None

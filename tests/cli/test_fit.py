@@ -190,7 +190,7 @@ def test_a_budget_too_small_to_confirm_is_refused_before_the_range_test(run: Com
     assert (code, out) == (2, "")
     # 90, because a sweep of 60 may go on for so long: nothing is refused after it
     assert "total_steps must be ≥ 600 for three trials of 10 updates beside a sweep of 90" in err
-    assert "Here: more --epochs, or fewer --steps; a sweep of 60 may go on to 90" in err
+    assert "a sweep of 60 may go on to 90. Give more --epochs or fewer --steps, or leave" in err
     assert "range test:" not in err
 
 

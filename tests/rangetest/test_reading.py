@@ -166,6 +166,10 @@ def test_one_without_intervals_stays_without() -> None:
         ({"max_lr_interval": [1.0]}, "it is damaged"),
         ({"trials": [{"max_lr": 1.0}]}, "lacks 'loss'"),
         ({"optimizer": 3}, "it is damaged"),
+        ({"optimizer": {"momentum": "x"}}, "optimizer.momentum must be"),
+        ({"caveats": "hello"}, "caveats must be a list, got 'hello'"),
+        ({"base_lr": 5.0}, r"base_lr must be ≤ max_lr \(0\.\d+\), got 5"),
+        ({"max_lr_interval": [2.0, 1.0]}, "an interval must rise, got 2 to 1"),
     ],
 )
 def test_a_damaged_reading_is_refused(tmp_path, change, complaint) -> None:

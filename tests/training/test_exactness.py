@@ -293,8 +293,10 @@ def test_parameters_of_a_loss_are_kept_too(tmp_path: Path) -> None:
     assert torch.equal(loss.temperature, its.temperature)
     assert loss.temperature.item() != 1.0
     (tmp_path / "run" / "run.json").unlink()
+    model = _net()
+    without = torch.optim.SGD(model.parameters(), lr=1.0)
     with pytest.raises(CheckpointError, match="1 parameters beside the model's"):
-        _fit(_net(), folder=tmp_path / "run", resume=True, checkpoint_every=5)
+        _fit(model, without, folder=tmp_path / "run", resume=True, checkpoint_every=5)
 
 
 @pytest.mark.parametrize(("monitor", "step"), [("val_mae", 24), ("-val_odd", 24), ("+val_odd", 12)])

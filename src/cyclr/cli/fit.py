@@ -258,9 +258,10 @@ def _enough(steps: int, budget: int) -> None:
     try:
         trial_steps(longest(steps), budget)
     except InputError as error:
+        what, _, _ = str(error).partition("; ")
         raise InputError(
-            f"{error}. Here: more --epochs, or fewer --steps; a sweep of {steps} may go on to "
-            f"{longest(steps)}"
+            f"{what}; a sweep of {steps} may go on to {longest(steps)}. Give more --epochs or "
+            "fewer --steps, or leave out --confirm"
         ) from error
 
 

@@ -119,6 +119,8 @@ def show_record(
     if as_json:
         print_json({**record.to_dict(), "reading": None if reading is None else reading.to_dict()})
         return
+    if not len(record):
+        raise InputError(f"{place} holds no updates, so there is nothing to draw")
     lr, values = np.asarray(record.lr), np.asarray(record.loss)
     if metric is not None:
         series = record.metrics[metric]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from cyclr import jsonfile
 from cyclr.errors import InputError, RecordError
-from cyclr.rangetest.record import PER_EPOCH, Outcome, RangeRecord
+from cyclr.rangetest.record import MOMENTUM, PER_EPOCH, Outcome, RangeRecord
 from cyclr.rangetest.repeats import extent
 from cyclr.rangetest.resample import middle, resampled
 from cyclr.rangetest.rules import RULES, Bounds
@@ -135,7 +135,8 @@ class Reading:
     def from_dict(cls, data: Any) -> Reading:
         """Make a reading from plain data, as :meth:`to_dict` wrote it.
 
-        It is equal to the one that was written, but for ``record`` and ``sweeps``, which are empty.
+        It is equal to the one that was written, but for ``record`` and ``sweeps``: these are not
+        written, and come back empty. The intervals are those that were written.
 
         Raises:
             RecordError: The data is not a reading, is damaged, or of another format.
@@ -169,14 +170,22 @@ class Reading:
 
 def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
     low, high = (_unlisted(data[f"{name}_lr_interval"]) for name in ("base", "max"))
+    for name in ("caveats", "trials"):
+        if not isinstance(data[name], list):
+            raise TypeError(f"{name} must be a list, got {data[name]!r}")
+    base_lr, max_lr = _rate(data["base_lr"]), _rate(data["max_lr"])
+    if base_lr > max_lr:
+        raise ValueError(f"base_lr must be ≤ max_lr ({max_lr:g}), got {base_lr:g}")
+    optimizer = dict(data["optimizer"])
+    MOMENTUM.check("optimizer.momentum", optimizer.get("momentum"))
     trials = (Trial(_rate(t["max_lr"]), jsonfile.unpack(t["loss"])) for t in data["trials"])
     return {
-        "base_lr": _rate(data["base_lr"]),
-        "max_lr": _rate(data["max_lr"]),
+        "base_lr": base_lr,
+        "max_lr": max_lr,
         "rule": str(data["rule"]),
         "outcome": Outcome(data["outcome"]),
         "caveats": tuple(map(str, data["caveats"])),
-        "optimizer": dict(data["optimizer"]),
+        "optimizer": optimizer,
         "steps_per_epoch": PER_EPOCH.check("steps_per_epoch", data["steps_per_epoch"]),
         "metric": None if data["metric"] is None else str(data["metric"]),
         "updates": int(data["updates"]),
@@ -201,7 +210,9 @@ def _listed(interval: tuple[float, float] | None) -> list[float] | None:
 def _unlisted(ends: Any) -> tuple[float, float] | None:
     if ends is None:
         return None
-    low, high = jsonfile.unpack(ends)
+    low, high = map(_rate, ends)
+    if low > high:
+        raise ValueError(f"an interval must rise, got {low:g} to {high:g}")
     return low, high
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FORMAT = 1
 _RISING = ("accuracy", "auc", "f1", "score")  # ends of names of what is better when higher
 PER_EPOCH = Constraint(kind="integer", ge=1, optional=True)
-_MOMENTUM = Constraint(kind="real", ge=0, lt=1, optional=True)
+MOMENTUM = Constraint(kind="real", ge=0, lt=1, optional=True)
 
 
 class Outcome(StrEnum):
@@ -95,7 +95,7 @@ class RangeRecord:
         self._check_numbers()
         try:
             PER_EPOCH.check("RangeRecord.steps_per_epoch", self.steps_per_epoch)
-            _MOMENTUM.check("RangeRecord.optimizer.momentum", self.optimizer.get("momentum"))
+            MOMENTUM.check("RangeRecord.optimizer.momentum", self.optimizer.get("momentum"))
         except SpecError as error:
             raise RecordError(str(error)) from error
 

@@ -30,7 +30,7 @@ from cyclr.integrations.torch.snapshot import Snapshot
 from cyclr.integrations.torch.steps import Loss, TrainStep, default_step
 from cyclr.integrations.torch.surroundings import owners_of
 from cyclr.integrations.torch.sweeping import endless, loss_of, unheard
-from cyclr.planning import plan
+from cyclr.planning import auto_momentum, plan
 from cyclr.rangetest.confirm import CONFIRMED, SHARE, next_rate, settle, trial_steps
 from cyclr.rangetest.reading import Reading, Trial
 from cyclr.recipe import Recipe
@@ -57,7 +57,8 @@ def confirm(
     """Train shortly at max_lr and at rates beside it; move the bounds to what does better.
 
     Each trial starts from the weights the model has, sees the same batches with the same random
-    numbers, and runs :func:`~cyclr.planning.plan`'s one-cycle over its few steps. Afterwards
+    numbers, and runs :func:`~cyclr.planning.plan`'s one-cycle, momentum included, over its few
+    steps. Afterwards
     everything is as it was, as after
     :func:`~cyclr.integrations.torch.range_test`.
 
@@ -98,6 +99,7 @@ def confirm(
     own = train_step is None
     step = default_step(loss_fn, **options) if train_step is None else train_step
     trials: list[Trial] = []
+    momentum = auto_momentum(reading.optimizer)
     with (
         each_warning_once(),
         Snapshot(
@@ -112,7 +114,7 @@ def confirm(
         torch.enable_grad(),
     ):
         while (max_lr := next_rate(reading, trials)) is not None:
-            recipe = plan(_at(reading, max_lr), total_steps=steps)
+            recipe = plan(_at(reading, max_lr), total_steps=steps, momentum=momentum)
             # Closed before all is put back: what cleans up after itself changes things once more.
             with (
                 unheard([optimizer]),
