@@ -301,3 +301,7 @@ def test_a_faint_fall_on_data_seen_again_and_again_may_be_learnt_by_heart(
     assert len(words) == learnt
     if learnt:
         assert words[0].startswith("The sweep went 10 times through its data, and the loss fell by")
+        assert words[0].endswith("Measure a validation loss, and read that.")
+        series = {"val_loss": Series((0, 50), (1.0, 0.9))}
+        [told] = dataclasses.replace(record, metrics=series).read().caveats
+        assert told.endswith("Read val_loss.")

@@ -14,7 +14,7 @@ from torch import nn
 from cyclr.errors import InputError, SpecError, TrainingError
 from cyclr.training import Settings, fit, make_loader
 from cyclr.training.run import read_metrics
-from small_runs import RECIPE, net, run, steps
+from small_runs import RECIPE, StopAfter, net, run, steps
 
 LOSS = nn.functional.cross_entropy
 
@@ -224,6 +224,19 @@ def test_a_tracker_gets_every_step(tmp_path: Path) -> None:
     assert [e.step for e in seen.Scalars("loss")] == list(range(60))
     assert [e.value for e in seen.Scalars("lr")] == pytest.approx([line["lr"] for line in logged])
     assert [e.step for e in seen.Scalars("val_accuracy")] == [20, 40, 60]
+
+
+def test_a_tracker_keeps_the_evaluation_that_a_run_goes_on_from(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra cyclr[tracking]")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    stop = StopAfter(25, lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path / "run", trackers=["tensorboard"], loss=stop, checkpoint_every=20)
+    run(tmp_path / "run", trackers=["tensorboard"], resume=True, checkpoint_every=20)
+    seen = EventAccumulator(str(tmp_path / "run" / "trackers" / "run")).Reload()
+    assert [e.step for e in seen.Scalars("val_accuracy")] == [20, 40, 60]
+    assert [e.step for e in seen.Scalars("loss")] == list(range(60))
 
 
 def test_trackers_that_do_not_exist_or_have_no_place_are_refused(tmp_path: Path) -> None:

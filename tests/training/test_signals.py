@@ -2,11 +2,17 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
+import torch
 
 from cyclr.training.signals import StopRequest
+from small_runs import steps
+from training import workers
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -54,3 +60,23 @@ def test_outside_the_main_thread_nothing_is_touched() -> None:
     thread.start()
     thread.join()
     assert seen == [0, before]
+
+
+def test_a_signal_to_the_whole_group_ends_the_loaders_workers_and_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    """As cluster schedulers send it: the workers die of it, and the training ends in order."""
+    command = [sys.executable, str(Path(__file__).parent / "workers.py"), str(tmp_path / "cut")]
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert child.stdout is not None
+    for _ in range(11):
+        assert child.stdout.readline() == "update\n"
+    os.killpg(child.pid, signal.SIGTERM)
+    _, said = child.communicate(timeout=60)
+    assert "a checkpoint has been written" in said
+    assert max(steps(tmp_path / "cut")) >= 10
+    _, cut = workers.main(tmp_path / "cut", resume=True)
+    _, whole = workers.main(tmp_path / "whole")
+    assert torch.equal(cut.weight, whole.weight)

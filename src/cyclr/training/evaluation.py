@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import itertools
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from cyclr.errors import DataError, InputError, complaint
 from cyclr.integrations.torch import Snapshot
 from cyclr.integrations.torch.batches import pair, to_device
 from cyclr.integrations.torch.modes import evaluating
+from cyclr.integrations.torch.sweeping import twin
 from cyclr.training.distributed import Processes
 from cyclr.training.updates import check_loss
 
@@ -79,9 +79,8 @@ def without_trace(batches: Any, work: Callable[[Any], dict[str, float]]) -> dict
 
     Training goes on as if nobody had looked: how often a model is evaluated does not change it.
     """
-    loader = copy.copy(batches) if isinstance(batches, torch.utils.data.DataLoader) else batches
     with Snapshot(batches):
-        return work(loader)
+        return work(twin(batches))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -143,7 +143,7 @@ def fit(
             try_evaluation(loop.evaluate, how)
         with keeper, loop.stop, tracking(accelerator, trackers, place) as start:
             begin(home, loop, keeper, work, warn)
-            keeper.track = start(loop.step)
+            keeper.track = start(loop.step, loop.metrics if loop.evaluated_here else {})
             train(home, loop, keeper)
             run = _summary(loop, keeper, None if place is None else Path(place))
             if how.snapshots:

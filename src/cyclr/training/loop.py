@@ -32,6 +32,7 @@ _LOOK_SECONDS = 1.0  # … and seconds, so that slow steps are seen and signals 
 _MOST_SKIPS = 100  # in a row, after which mixed precision has clearly failed
 
 Pending = tuple[int, torch.Tensor, Seen | None]
+Batch = tuple[Any, Any, float]
 
 
 class Keeper(Protocol):
@@ -110,6 +111,13 @@ class Loop:
     _looked_at: tuple[int, float] = (0, 0.0)  # step and time
     _kept_at: float = 0.0
 
+    @property
+    def evaluated_here(self) -> bool:
+        """Whether the last evaluation was at the present step."""
+        every = self.settings.validate_every
+        regular = every is not None and self.step % every == 0
+        return self.step > 0 and (regular or self.step in self.recipe.stopping_points)
+
     def run(self) -> None:
         """Train to the recipe's end, a decision to stop, or a signal.
 
@@ -131,7 +139,10 @@ class Loop:
         alone = self.processes.count == 1
         while self.step < self.recipe.total_steps and not self.ended:
             probing = self.probes is not None and self.probes.due(self.step)
-            loss = self._forward_backward()
+            batch = self._next_batch()
+            if batch is None:
+                return
+            loss = self._forward_backward(batch)
             if probing:
                 self._probe()
             if self.settings.max_grad_norm is not None:
@@ -155,12 +166,22 @@ class Loop:
                     return
                 next_pause = self._next_pause()
 
-    def _forward_backward(self) -> torch.Tensor:
+    def _next_batch(self) -> Batch | None:
+        """Give an update's first batch; None where a signal has ended the loader's workers."""
+        try:
+            return next(self.stream)
+        except RuntimeError:
+            if not (self.stop.signal and self.processes.count == 1):
+                raise
+            self._pause()  # keeps the state after the last update
+            return None
+
+    def _forward_backward(self, batch: Batch) -> torch.Tensor:
         """Add up the gradients of an update's micro-batches; give their mean loss."""
         accelerator, micro_batches = self.accelerator, self.settings.accumulate
         total: torch.Tensor | None = None
-        for _ in range(micro_batches):
-            inputs, targets, weight = next(self.stream)
+        for number in range(micro_batches):
+            inputs, targets, weight = batch if number == 0 else next(self.stream)
             with accelerator.accumulate(self.model) if micro_batches > 1 else _NOTHING:
                 with accelerator.autocast() if self._mixed else _NOTHING:
                     loss = self.loss_fn(self.model(inputs), targets)

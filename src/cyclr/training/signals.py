@@ -7,6 +7,8 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
+_CHILD: int | None = getattr(signal, "SIGCHLD", None)  # there is none on Windows
+
 
 class StopRequest:
     """Notes SIGINT and SIGTERM while in use; a second Ctrl-C interrupts at once, as usual.
@@ -41,3 +43,7 @@ class StopRequest:
         if self.signal and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = self.signal or number  # the first says why
+        if number == signal.SIGTERM and _CHILD is not None and _CHILD not in self._before:
+            # Sent to a whole group of processes it ends a loader's workers, too. torch's handler
+            # would raise about them wherever training is; the loop finds it out by itself.
+            self._before[_CHILD] = signal.signal(_CHILD, signal.SIG_DFL)

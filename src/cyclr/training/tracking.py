@@ -40,16 +40,17 @@ def check_trackers(names: Sequence[str], place: object) -> None:
 @contextmanager
 def tracking(
     accelerator: Accelerator, names: Sequence[str], place: str | os.PathLike[str] | None
-) -> Iterator[Callable[[int], Track | None]]:
+) -> Iterator[Callable[[int, Mapping[str, float]], Track | None]]:
     """Start trackers when training begins, and finish them however it ends.
 
     Yields:
-        ``start(step)``, which begins at a step and gives ``track(values, step)``; None without
-        trackers. What an earlier life of the run wrote from that step on is discarded.
+        ``start(step, metrics)``, which begins at a step, with the evaluation that was made there,
+        and gives ``track(values, step)``; None without trackers. What an earlier life of the run
+        wrote from that step on is discarded.
     """
     started = False
 
-    def start(step: int) -> Track | None:
+    def start(step: int, metrics: Mapping[str, float]) -> Track | None:
         nonlocal started
         if not names or place is None:
             return None
@@ -58,6 +59,8 @@ def tracking(
         options = {"tensorboard": {"purge_step": step}} if step else {}
         accelerator.init_trackers(Path(place).name, init_kwargs=options)
         started = True
+        if metrics:  # of the evaluation at that step, which was discarded with the rest
+            accelerator.log(dict(metrics), step=step)
         return lambda values, at: accelerator.log(dict(values), step=at)
 
     try:

@@ -115,7 +115,7 @@ def _distributions(optuna: Any, params: dict[str, Any]) -> dict[str, Any]:
     kinds = optuna.distributions
     known = {
         "batch_size": kinds.IntDistribution(1, _MOST),
-        "weight_decay": kinds.FloatDistribution(0.0, 1.0),
+        "weight_decay": kinds.FloatDistribution(0.0, 1e9),
         "momentum_low": kinds.FloatDistribution(0.0, 1.0),
         "momentum_high": kinds.FloatDistribution(0.0, 1.0),
         "max_lr": kinds.FloatDistribution(0.0, 1e9),

@@ -224,7 +224,7 @@ def endless(batches: Any, group: int | None) -> Generator[Any]:
     Raises:
         DataError: There is not a single batch.
     """
-    stream = _one_by_one(_private(batches))
+    stream = _one_by_one(twin(batches))
     with contextlib.closing(stream):
         while True:
             yield next(stream) if group is None else [next(stream) for _ in range(group)]
@@ -240,12 +240,12 @@ def _one_by_one(source: Any) -> Generator[Any]:
             raise DataError("batches is empty: there is not a single batch to train on")
 
 
-def _private(batches: Any) -> Any:
+def twin(batches: Any) -> Any:
     """Copy a data loader shallowly, so that its own live iterator is not reset."""
     if not isinstance(batches, torch.utils.data.DataLoader):
         return batches
-    twin = copy.copy(batches)
+    made = copy.copy(batches)
     for name in ("_iterator", "next_iter_state"):  # the second is torchdata's
-        if name in twin.__dict__:
-            object.__setattr__(twin, name, None)
-    return twin
+        if name in made.__dict__:
+            object.__setattr__(made, name, None)
+    return made

@@ -142,11 +142,12 @@ def doubts(record: RangeRecord, loss: Floats, top: int) -> tuple[str, ...]:
             "Sweep to a higher end_lr."
         )
     elif fall < _FAINT * spread and _passes(record) >= _OFTEN:
+        measured = [name for name in record.metrics if name.endswith("loss")]
+        remedy = f"Read {measured[0]}" if measured else "Measure a validation loss, and read that"
         found.append(
             f"The sweep went {_passes(record):.0f} times through its data, and the loss fell by "
             f"only {fall / spread:.1f} of its own deviations: it may show what the net learns by "
-            "heart, at rates that serve new data badly. Measure a validation loss as well, and "
-            "read that."
+            f"heart, at rates that serve new data badly. {remedy}."
         )
     if record.outcome is not Outcome.COMPLETED and loss.size < 15:
         found.append(
