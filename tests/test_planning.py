@@ -163,6 +163,7 @@ def test_how_the_range_test_made_its_updates_is_noted() -> None:
         ({"name": "SGD", "momentum": 0.9}, 1.0),
         ({"name": "SGD", "momentum": 0.5}, 1.0),  # whose momentum is left alone
         ({"name": "AdamW", "momentum": 0.95}, 1.0),  # which divides by the gradient's size
+        ({"name": "SGD + Adam", "momentum": 0.99}, 1.0),  # of which one has no such momentum
     ],
 )
 @pytest.mark.parametrize("policy", ["one_cycle", "triangular2"])

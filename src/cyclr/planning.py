@@ -61,9 +61,10 @@ def plan(
             otherwise None. With warm restarts ``"auto"`` is None: opposite to the rate, the
             momentum would jump at every restart, and the authors keep it constant.
 
-    A sweep under SGD reads less the higher its momentum β, about as ``(1 − β)^0.7``, while the best
-    rate under a momentum of .85 to .95 is the same. So with ``"auto"`` both bounds are multiplied
-    by ``((1 − .9) / (1 − β))^0.7``, with a note, unless trials under that momentum confirmed them.
+    A sweep under SGD alone reads less the higher its momentum β, about as ``(1 − β)^0.7``, while
+    the best rate under a momentum of .85 to .95 is the same. So with ``"auto"`` both bounds are
+    multiplied by ``((1 − .9) / (1 − β))^0.7``, with a note, unless trials under that momentum
+    confirmed them.
 
     Raises:
         SpecError: An argument breaks its constraint.
@@ -114,7 +115,7 @@ def _at_own_momentum(reading: Reading, notes: list[str]) -> Reading:
     planned = auto_momentum(reading.optimizer)
     if planned is None or tested is None or reading.rule.endswith(CONFIRMED):
         return reading
-    if "sgd" not in name.lower() or tested >= 1:
+    if name.lower() != "sgd" or tested >= 1:
         return reading
     factor = ((1 - sum(planned) / 2) / (1 - tested)) ** _FALL
     if abs(factor - 1) < _NEAR:

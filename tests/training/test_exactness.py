@@ -337,9 +337,10 @@ class Counting(nn.Module):
         """Take it back."""
 
 
-def test_extra_state_that_no_checkpoint_could_hold_is_refused_at_once() -> None:
+def test_extra_state_that_no_checkpoint_could_hold_is_refused_at_once(tmp_path: Path) -> None:
+    _fit(Counting())  # nothing is kept
     with pytest.raises(InputError, match=r"Counting .* gives dict as its extra state"):
-        _fit(Counting())
+        _fit(Counting(), folder=tmp_path / "run")
 
 
 def test_weights_are_those_of_the_checkpoint(tmp_path: Path) -> None:

@@ -183,6 +183,7 @@ def _begin(
     from cyclr.report.plots import check_picture, range_figure
     from cyclr.training import RunFolder
     from cyclr.training.checks import check_optimizer
+    from cyclr.training.decisions import check_direction
     from cyclr.training.distributed import together
 
     check_picture("plot.png")
@@ -192,6 +193,8 @@ def _begin(
     parts, given = _build(request, recipe)
     check_optimizer(parts.optimizer)  # before the range test, which could do with it
     settings = request.settings(parts)
+    if settings.get("monitor") is not None:
+        check_direction(settings["monitor"])
     per_epoch = max(1, parts.steps_per_epoch // settings.get("accumulate", 1))
     budget = (parts.task.epochs if epochs is None else epochs) * per_epoch
     record = reading = None

@@ -188,6 +188,11 @@ def fresh_folder(parent: str, name: str) -> Iterator[str]:
     the block is left, it is removed again.
     """
     stem = f"{parent}/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    try:
+        Path(parent).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = "choose another place with --out"
+        raise InputError(f"cannot make {parent}: {error.strerror}; {remedy}") from error
     names = (f"{stem}-{number}" if number else stem for number in itertools.count())
     folder = next(path for path in names if _made(path))
     try:
@@ -199,7 +204,7 @@ def fresh_folder(parent: str, name: str) -> Iterator[str]:
 
 def _made(folder: str) -> bool:
     try:
-        Path(folder).mkdir(parents=True)
+        Path(folder).mkdir()
     except FileExistsError:
         return False
     except OSError as error:

@@ -15,8 +15,10 @@ from cyclr.rangetest.record import MOMENTUM, PER_EPOCH, Outcome, RangeRecord
 from cyclr.rangetest.repeats import extent
 from cyclr.rangetest.resample import middle, resampled
 from cyclr.rangetest.rules import RULES, Bounds
+from cyclr.schedules.fields import Constraint
 
 _FORMAT = 1
+_COUNT = Constraint(kind="integer", ge=0)
 
 
 class Trial(NamedTuple):
@@ -188,7 +190,7 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
         "optimizer": optimizer,
         "steps_per_epoch": PER_EPOCH.check("steps_per_epoch", data["steps_per_epoch"]),
         "metric": None if data["metric"] is None else str(data["metric"]),
-        "updates": int(data["updates"]),
+        "updates": _COUNT.check("updates", data["updates"]),
         "trials": tuple(trials),
         "stated": None if low is None or high is None else Intervals(low, high),
     }

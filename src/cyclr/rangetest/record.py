@@ -185,6 +185,7 @@ class RangeRecord:
             # The accuracy rule looks for the name, and has just been told what to take for it.
             metrics={"accuracy": Series(steps, series.values)} if sign < 0 else {},
             way_back=NO_LEG,  # it knows the loss alone
+            steps_per_epoch=None,  # the steps here are measurements
             repeats=tuple(repeat.seen_by(metric) for repeat in self.repeats),
         )
 

@@ -31,7 +31,6 @@ def check_work(work: Work) -> None:
     _check_recipe(work.recipe)
     check_training([work.model], [work.optimizer])
     check_optimizer(work.optimizer)
-    _check_extra_state(work.model)
     _check_data("batches", work.batches)
     if work.validation is not None:
         _check_data("validation", work.validation)
@@ -39,8 +38,12 @@ def check_work(work: Work) -> None:
     _check_metrics(work.metrics)
 
 
-def _check_extra_state(model: nn.Module) -> None:
-    """Refuse extra state that checkpoints, which are of tensors, cannot hold."""
+def check_extra_state(model: nn.Module) -> None:
+    """Refuse extra state that checkpoints, which are of tensors, cannot hold.
+
+    Raises:
+        InputError: A part's extra state is something else.
+    """
     for name, part in model.named_modules():
         if type(part).get_extra_state is not nn.Module.get_extra_state:
             state = part.get_extra_state()

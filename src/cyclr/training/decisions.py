@@ -33,7 +33,7 @@ _RISING = (
         "bleu",
         "rouge",
     ),
-    *("r2", "correlation"),
+    *("r2", "correlation", "auroc", "mcc", "kappa", "psnr", "ssim"),
 )
 
 

@@ -79,7 +79,7 @@ def without_trace(batches: Any, work: Callable[[Any], dict[str, float]]) -> dict
 
     Training goes on as if nobody had looked: how often a model is evaluated does not change it.
     """
-    with Snapshot(batches):
+    with Snapshot(batches, frozen=False):
         return work(twin(batches))
 
 

@@ -17,7 +17,7 @@ from torch.optim.optimizer import Optimizer
 from cyclr.errors import InputError, complaint
 from cyclr.recipe import Recipe
 from cyclr.training.assembly import Work, assemble, make_accelerator, own_forward
-from cyclr.training.checks import check_monitor, check_work, try_evaluation
+from cyclr.training.checks import check_extra_state, check_monitor, check_work, try_evaluation
 from cyclr.training.folder import RunFolder
 from cyclr.training.keeper import FolderKeeper, Step
 from cyclr.training.loop import Loop
@@ -116,6 +116,8 @@ def fit(
         check_monitor(work, how)
     _check_folder(folder, how, resume=resume, extend=extend)
     place = folder.path if isinstance(folder, RunFolder) else folder
+    if place is not None:
+        check_extra_state(model)
     check_trackers(trackers, place)
     accelerator = make_accelerator(how) if accelerator is None else accelerator
     main = accelerator.is_main_process

@@ -24,7 +24,7 @@ from cyclr.training.evaluation import Evaluator
 from cyclr.training.probes import Probes, Seen
 from cyclr.training.settings import Settings
 from cyclr.training.signals import StopRequest
-from cyclr.training.stream import Stream
+from cyclr.training.stream import Mark, Stream
 from cyclr.training.updates import Backward, Update, check_loss, clear_gradients
 
 _LOOK_EVERY = 20  # steps between reads of the loss: each read waits for the device
@@ -110,6 +110,7 @@ class Loop:
     _look_every: int = 1  # until it is known how long a step takes
     _looked_at: tuple[int, float] = (0, 0.0)  # step and time
     _kept_at: float = 0.0
+    _kept_step: int = -1
 
     @property
     def evaluated_here(self) -> bool:
@@ -127,6 +128,7 @@ class Loop:
         """
         self.follow(self.recipe)
         self._kept_at = time.monotonic()
+        self._kept_step = self.step or -1  # a run that is gone on with has a checkpoint here
         self._looked_at = (self.step, self._kept_at)
         to_training(self.model)
         clear_gradients(self.model, self.scheduler.optimizer)
@@ -139,10 +141,11 @@ class Loop:
         alone = self.processes.count == 1
         while self.step < self.recipe.total_steps and not self.ended:
             probing = self.probes is not None and self.probes.due(self.step)
-            batch = self._next_batch()
-            if batch is None:
+            mark = self.stream.mark()
+            loss = self._forward_backward()
+            if loss is None:
+                self._leave(mark)
                 return
-            loss = self._forward_backward(batch)
             if probing:
                 self._probe()
             if self.settings.max_grad_norm is not None:
@@ -167,21 +170,34 @@ class Loop:
                 next_pause = self._next_pause()
 
     def _next_batch(self) -> Batch | None:
-        """Give an update's first batch; None where a signal has ended the loader's workers."""
+        """Give the next batch; None where a signal has ended the loader's workers."""
         try:
             return next(self.stream)
         except RuntimeError:
             if not (self.stop.signal and self.processes.count == 1):
                 raise
-            self._pause()  # keeps the state after the last update
             return None
 
-    def _forward_backward(self, batch: Batch) -> torch.Tensor:
-        """Add up the gradients of an update's micro-batches; give their mean loss."""
+    def _leave(self, mark: Mark) -> None:
+        """End as after the last update, of which everything has been looked at but the end."""
+        self.stream.back_to(mark)
+        self._look()
+        self._agree()
+        if self._kept_step != self.step:
+            self.keeper.checkpoint(self, {}, cycle_end=False, stopping_point=False)
+
+    def _forward_backward(self) -> torch.Tensor | None:
+        """Add up the gradients of an update's micro-batches; give their mean loss.
+
+        None where there is no batch any more.
+        """
         accelerator, micro_batches = self.accelerator, self.settings.accumulate
         total: torch.Tensor | None = None
-        for number in range(micro_batches):
-            inputs, targets, weight = batch if number == 0 else next(self.stream)
+        for _ in range(micro_batches):
+            batch = self._next_batch()
+            if batch is None:
+                return None
+            inputs, targets, weight = batch
             with accelerator.accumulate(self.model) if micro_batches > 1 else _NOTHING:
                 with accelerator.autocast() if self._mixed else _NOTHING:
                     loss = self.loss_fn(self.model(inputs), targets)
@@ -238,7 +254,7 @@ class Loop:
         if ending or best or overdue or (every is not None and self.step % every == 0):
             metrics = self.metrics if looking else {}
             self.keeper.checkpoint(self, metrics, cycle_end=cycle_end, stopping_point=ending)
-            self._kept_at = time.monotonic()
+            self._kept_at, self._kept_step = time.monotonic(), self.step
 
     def _agree(self) -> bool:
         """Agree with the other processes on signals and on whether a checkpoint is overdue."""

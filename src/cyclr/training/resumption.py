@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-from torch import nn
-
 from cyclr import jsonfile
 from cyclr.errors import CheckpointError, Interrupted
 from cyclr.recipe import Recipe
@@ -24,7 +22,7 @@ from cyclr.training.keeper import FolderKeeper
 from cyclr.training.loop import Loop
 from cyclr.training.run import Run
 from cyclr.training.settings import Settings
-from cyclr.training.state import load_model, restore
+from cyclr.training.state import load_end_of, restore
 
 Tell = Callable[[str], None]
 
@@ -76,10 +74,10 @@ def _differences(one: Recipe, two: Recipe) -> str:
     return ", ".join(f"{name} was {a.get(name)} and is now {b.get(name)}" for name in names)
 
 
-def load_end(home: RunFolder, model: nn.Module, run: Run) -> None:
-    """Put the final weights of a finished run into the model."""
+def load_end(home: RunFolder, work: Work, run: Run) -> None:
+    """Put the final weights of a finished run into the model, and what the optimizer alone has."""
     path = home.path / "checkpoints" / f"step-{run.steps:08d}"
-    load_model(model, read_checkpoint(path, run=home.identity))
+    load_end_of(work.model, work.optimizer, read_checkpoint(path, run=home.identity))
 
 
 def begin(home: RunFolder | None, loop: Loop, keeper: FolderKeeper, work: Work, tell: Tell) -> None:
@@ -117,6 +115,8 @@ def begin(home: RunFolder | None, loop: Loop, keeper: FolderKeeper, work: Work, 
         home.note_resumption(loop.step)
         where = "the beginning: no checkpoint had been written" if found is None else found.path
         tell(f"going on from {where}")
+    # The others read what was written: they wait for it.
+    loop.processes.first_says(loop.step)
 
 
 def _go_to(found: Checkpoint, loop: Loop, keeper: FolderKeeper, work: Work) -> None:
@@ -176,7 +176,7 @@ def take_up(
     finished = home.finished()
     if cycles is None:
         if finished is not None:
-            load_end(home, work.model, finished)
+            load_end(home, work, finished)
         return finished
     if finished is None:
         raise CheckpointError(

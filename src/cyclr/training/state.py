@@ -134,6 +134,17 @@ def load_model(model: nn.Module, checkpoint: Checkpoint) -> None:
         load_weights(model, path)
 
 
+def load_end_of(model: nn.Module, optimizer: Optimizer, checkpoint: Checkpoint) -> None:
+    """Put the weights that training ended with in place, and leave the optimizer's state.
+
+    Raises:
+        CheckpointError: They do not fit.
+    """
+    load_model(model, checkpoint)
+    if _loose(model, optimizer):
+        _restore_loose(model, optimizer, load_state(checkpoint), checkpoint)
+
+
 def _loose(model: nn.Module, optimizer: Optimizer) -> list[torch.Tensor]:
     """List the parameters that only the optimizer has, such as those of a loss."""
     known = {id(p) for p in model.parameters()}

@@ -16,6 +16,9 @@ _FORM = "make the loader give pairs"
 _END = object()
 
 
+Mark = tuple[int, int, dict[str, Any] | None]  # epoch, batches taken, generators at its start
+
+
 class Stream(Iterator[tuple[Any, Any, float]]):
     """Goes round and round the training data; gives ``(inputs, targets, weight)`` on the device.
 
@@ -72,6 +75,25 @@ class Stream(Iterator[tuple[Any, Any, float]]):
         if batch is _END:
             raise DataError("the training data is empty: there is not a single batch")
         return batch
+
+    def mark(self) -> Mark:
+        """Note which batch comes next, for :meth:`back_to`."""
+        return self.epoch, self.taken, self._begun
+
+    def back_to(self, mark: Mark) -> None:
+        """Say that the batches given since a mark were not used, when no more are to come.
+
+        A loader with a position of its own has gone on, and must not have given any.
+
+        Raises:
+            RuntimeError: It has.
+        """
+        if self._stateful and mark[:2] != (self.epoch, self.taken):
+            raise RuntimeError(
+                "the loader's workers ended in the middle of an update; go on from the last "
+                "checkpoint with resume=True"
+            )
+        self.epoch, self.taken, self._begun = mark
 
     def state_dict(self) -> dict[str, Any]:
         """Say which batch comes next."""

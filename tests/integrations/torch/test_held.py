@@ -13,6 +13,7 @@ from cyclr.errors import InputError, StateError
 from cyclr.integrations.torch import Scheduler, Snapshot, confirm, range_test
 from cyclr.integrations.torch.batches import to_device
 from cyclr.integrations.torch.interrupts import uninterrupted
+from cyclr.integrations.torch.modes import to_training
 from cyclr.rangetest import Outcome, Reading
 from cyclr.schedules import Chain, ExponentialSweep, Triangular
 
@@ -322,3 +323,65 @@ def test_a_waiting_interrupt_is_not_lost_to_an_error() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         fail()
+
+
+class Encoded(torch.utils.data.Dataset):
+    """Examples through a network, as transforms hold it."""
+
+    def __init__(self) -> None:
+        self.encoder = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+        self.encoder[0].weight.requires_grad_(False)
+
+    def __len__(self) -> int:
+        return 32
+
+    def __getitem__(self, index: int):
+        with torch.no_grad():
+            return self.encoder(BATCHES[index % 5][0])[0], BATCHES[index % 5][1][0]
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_network_that_data_hold(tmp_path, on_disk: bool) -> None:
+    model, data = _net(), Encoded()
+    before = _values(data.encoder)
+    loader = torch.utils.data.DataLoader(data, 8)
+    folder = tmp_path if on_disk else None
+    range_test(model, _sgd(model), loader, LOSS, sweep=SWEEP, snapshot_dir=folder)
+    assert _same(before, _values(data.encoder))
+    with Snapshot(loader, frozen=False), torch.no_grad():
+        data.encoder[1].running_mean.add_(1)
+        data.encoder[1].weight.add_(1)
+    assert _same(before, _values(data.encoder))
+
+
+def test_the_object_behind_the_step_may_hold_and_save_all_that_is_trained() -> None:
+    class Whole(Trainer):
+        def __init__(self, model, optimizer) -> None:
+            super().__init__()
+            self.model, self.optimizer, self.teacher = model, optimizer, _net()
+
+        def state_dict(self):
+            raise AssertionError("that would be everything once more")
+
+        def load_state_dict(self, state) -> None:
+            raise AssertionError("that would be everything once more")
+
+    model = _net()
+    optimizer = _sgd(model)
+    trainer = Whole(model, optimizer)
+    before = _values(trainer.teacher)
+
+    range_test(model, optimizer, BATCHES, train_step=trainer.train, sweep=SWEEP)
+    assert trainer.seen == []
+    assert _same(before, _values(trainer.teacher))
+
+
+def test_the_mode_of_a_wrapped_model_is_its_own() -> None:
+    model = nn.Sequential(nn.Linear(8, 3), nn.Dropout(0.5)).eval()
+    wrapper = nn.DataParallel(model)
+    assert wrapper.training
+    to_training(wrapper)
+    assert model.training
+    model[1].eval()
+    to_training(wrapper)
+    assert not model[1].training  # frozen while the rest trains

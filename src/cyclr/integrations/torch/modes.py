@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,6 +27,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def to_training(model: nn.Module) -> None:
-    """Put a model into training mode; if it is in it, parts frozen in eval mode stay so."""
-    if not model.training:
+    """Put a model into training mode; if it is in it, parts frozen in eval mode stay so.
+
+    What counts is the mode of the model itself: a wrapper has one of its own.
+    """
+    if not bare(model).training:
         model.train()
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """Give the model within wrappers: torch.compile's, and those of data parallelism."""
+    inner: Any = model
+    while hasattr(inner, "_orig_mod") or type(inner).__module__.startswith("torch.nn.parallel"):
+        inner = getattr(inner, "_orig_mod", None) or inner.module
+    found: nn.Module = inner
+    return found

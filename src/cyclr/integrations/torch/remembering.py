@@ -30,12 +30,23 @@ def remember_tensor(tensor: torch.Tensor, vault: Vault) -> Undo:
     return undo
 
 
-def remember_part(part: nn.Module, vault: Vault) -> Undo:
-    """Remember what one module itself holds, without its children."""
+def remember_part(part: nn.Module, vault: Vault, *, frozen: bool = True) -> Undo:
+    """Remember what one module itself holds, without its children.
+
+    Args:
+        part: The module.
+        vault: Where copies are kept.
+        frozen: Whether to copy parameters that need no gradient.
+    """
+
+    def keep(tensor: torch.Tensor | None) -> Callable[[], torch.Tensor] | None:
+        given = isinstance(tensor, nn.Parameter) and not tensor.requires_grad and not frozen
+        return None if given else _keep(tensor, vault)
+
     training = part.training
     both: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
     stores = [(store, dict(store)) for store in both]
-    saved = [{name: _keep(tensor, vault) for name, tensor in s.items()} for _, s in stores]
+    saved = [{name: keep(tensor) for name, tensor in s.items()} for _, s in stores]
     has_extra = type(part).get_extra_state is not nn.Module.get_extra_state
     extra = copy.deepcopy(part.get_extra_state()) if has_extra else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import nn
@@ -72,6 +72,8 @@ class Snapshot:
         called: What is called, such as a loss or a scaler; None stands for nothing. Remembered are
             objects, and those behind bound methods and partial functions, with the tensors they
             hold.
+        frozen: Whether to copy frozen parameters of nets that data hold, such as an encoder in a
+            transform; without it they are taken as given.
 
     Raises:
         InputError: A module has parameters that have no shape yet, or the file cannot be written.
@@ -83,6 +85,7 @@ class Snapshot:
         folder: str | os.PathLike[str] | None = None,
         elsewhere: Iterable[nn.Module] = (),
         called: Iterable[Any] = (),
+        frozen: bool = True,
     ) -> None:
         self._vault = Vault() if folder is None else DiskVault(folder)
         self._left = False
@@ -100,10 +103,11 @@ class Snapshot:
             trained = isinstance(thing, nn.Module | Optimizer | torch.amp.GradScaler)
             called_only = id(thing) not in given  # a loss, which a repeat begins anew as well
             undos = self._training if trained or called_only else self._surroundings
-            undos.extend(_remember(thing, self._vault, seen))
+            undos.extend(_remember(thing, self._vault, _Known(seen, frozen)))
             if called_only and not trained:
                 undos.append(Attributes(thing).restore)
-        self._surroundings += [remember_random(), remember_settings()]
+        # Last, and by themselves: what is put back before may draw numbers and change settings.
+        self._settings = [remember_random(), remember_settings()]
         self._vault.seal(
             {
                 "models": [t.state_dict() for t in things if isinstance(t, nn.Module)],
@@ -119,7 +123,8 @@ class Snapshot:
         Raises:
             StateError: Something could not be put back; all the rest has been.
         """
-        _report([*self._rewound(), *_undone(self._surroundings)])
+        errors = self._undone(self._training, self._surroundings)
+        _report([*errors, *_undone(self._settings)])
 
     def rewind(self) -> None:
         """Put back models, optimizers and scalers only; data and random generators go on.
@@ -127,13 +132,13 @@ class Snapshot:
         Raises:
             StateError: As for :meth:`restore`.
         """
-        _report(self._rewound())
+        _report(self._undone(self._training))
 
-    def _rewound(self) -> list[Exception]:
+    def _undone(self, *lists: list[Undo]) -> list[Exception]:
         self._vault.open()
         try:
             with torch.no_grad():
-                return _undone(self._training)
+                return [error for undos in lists for error in _undone(undos)]
         finally:
             self._vault.close()
 
@@ -183,30 +188,36 @@ def _report(errors: list[Exception]) -> None:
         ) from errors[0]
 
 
-def _remember(thing: Any, vault: Vault, trained: set[int]) -> Iterator[Undo]:
-    """Remember one thing; what the ids of ``trained`` name is remembered by itself."""
+class _Known(NamedTuple):
+    """What is remembered by itself, by id, and whether frozen parameters of other nets are."""
+
+    trained: set[int]
+    frozen: bool
+
+
+def _remember(thing: Any, vault: Vault, known: _Known) -> Iterator[Undo]:
     if isinstance(thing, nn.Module):
-        yield from _remember_module(thing, vault, trained)
+        yield from _remember_module(thing, vault, known)
     elif isinstance(thing, Optimizer):
         yield from remember_optimizer(thing, vault)
     else:
-        yield from _remember_around(thing, vault, set(), trained)
+        yield from _remember_around(thing, vault, set(), known)
 
 
-def _remember_around(thing: Any, vault: Vault, seen: set[int], trained: set[int]) -> Iterator[Undo]:
+def _remember_around(thing: Any, vault: Vault, seen: set[int], known: _Known) -> Iterator[Undo]:
     """Remember what is not trained: data, generators, scalers, and what they hold in turn."""
-    if id(thing) in seen or id(thing) in trained or len(seen) >= _OBJECTS:
+    if id(thing) in seen or id(thing) in known.trained or len(seen) >= _OBJECTS:
         return
     seen.add(id(thing))
     if isinstance(thing, nn.Module):  # such as a net that a loss compares by, or a transform
-        yield from _remember_module(thing, vault, trained)
+        yield from _remember_module(thing, vault, known, frozen=known.frozen)
         return
     if isinstance(thing, torch.Generator):
         yield remember_generator(thing)
         return
     loader = isinstance(thing, torch.utils.data.DataLoader)
     stateful = hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict")
-    stateful = stateful and not loader and not isinstance(thing, Optimizer)
+    stateful = stateful and not loader and not _is_trainer(thing, known.trained)
     if stateful:
         yield remember_stateful(thing)
     # After the state: loading it may leave a mark that it was loaded. With all tensors of what has
@@ -216,21 +227,31 @@ def _remember_around(thing: Any, vault: Vault, seen: set[int], trained: set[int]
         yield Attributes(thing, most=None if stateful else DATA).restore
     if not isinstance(thing, Optimizer | torch.amp.GradScaler):
         for part in data_parts(thing) if loader else parts_of(thing):
-            yield from _remember_around(part, vault, seen, trained)
+            yield from _remember_around(part, vault, seen, known)
 
 
-def _remember_module(module: nn.Module, vault: Vault, trained: set[int]) -> Iterator[Undo]:
+def _is_trainer(thing: Any, trained: set[int]) -> bool:
+    """Say whether a thing is, or holds, what is trained: its state would be all of that again."""
+    held = vars(thing).values() if hasattr(thing, "__dict__") else ()
+    return isinstance(thing, Optimizer) or any(
+        isinstance(value, Optimizer) or id(value) in trained for value in held
+    )
+
+
+def _remember_module(
+    module: nn.Module, vault: Vault, known: _Known, *, frozen: bool = True
+) -> Iterator[Undo]:
     parts = [*module.modules()]
-    known = trained | {id(part) for part in parts}
+    seen = known.trained | {id(part) for part in parts}
     for hidden in hidden_modules(parts):
-        if id(hidden) not in known:
-            known |= {id(part) for part in hidden.modules()}
+        if id(hidden) not in seen:
+            seen |= {id(part) for part in hidden.modules()}
             parts += hidden.modules()
     parameters = {id(p): p for part in parts for p in part.parameters(recurse=False)}
     for part in parts:
         if not type(part).__module__.startswith(_WRAPPERS):
             yield Attributes(part, parts=False, known=parameters).restore
-        yield remember_part(part, vault)
+        yield remember_part(part, vault, frozen=frozen)
     for parameter in parameters.values():
         yield remember_gradient(parameter, vault)
 

@@ -14,6 +14,7 @@ from torch.optim.optimizer import Optimizer
 from cyclr.errors import DataError, InputError
 from cyclr.integrations.torch.batches import pair, to_device
 from cyclr.integrations.torch.groups import wrapped
+from cyclr.integrations.torch.modes import bare
 
 Loss = Callable[[Any, Any], torch.Tensor]
 TrainStep = Callable[[Any, Any, Any], Any]
@@ -97,11 +98,8 @@ class _Forward:
 
 
 def _named_by(model: nn.Module, keys: tuple[Any, ...]) -> tuple[str, ...]:
-    inner: Any = model
     # Under torch.compile and data parallelism it is the module inside that knows.
-    while hasattr(inner, "_orig_mod") or type(inner).__module__.startswith("torch.nn.parallel"):
-        inner = getattr(inner, "_orig_mod", None) or inner.module
-    parameters = inspect.signature(inner.forward).parameters
+    parameters = inspect.signature(bare(model).forward).parameters
     words = tuple(key for key in keys if isinstance(key, str))
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return words
