@@ -65,6 +65,12 @@ def test_a_range_test_sees_the_same_on_every_process(tmp_path: Path) -> None:
     assert first["losses"][:20] == pytest.approx(alone["losses"][:20], abs=1e-5)
 
 
+def test_a_run_is_extended_by_all_and_a_model_in_eval_mode_is_trained(tmp_path: Path) -> None:
+    first, second = _both(tmp_path / "two", "extended")
+    assert first["steps"] == second["steps"] == 80
+    assert first["modes"] == second["modes"] == [True]
+
+
 def test_all_stop_at_the_same_cycles_end(tmp_path: Path) -> None:
     first, second = _both(tmp_path / "two", "stopping")
     assert first["steps"] == second["steps"] == 40

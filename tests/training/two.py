@@ -134,6 +134,25 @@ def signalled(folder: Path) -> dict[str, object]:
     return {"stopped": step, **train(folder / "run", resume=True)}
 
 
+def extended(folder: Path) -> dict[str, object]:
+    """A finished run is extended, by a model that was given in eval mode."""
+    seen: set[bool] = set()
+
+    class Watched(nn.Linear):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            if torch.is_grad_enabled():
+                seen.add(self.training)
+            return super().forward(inputs)
+
+    def model() -> nn.Module:
+        torch.manual_seed(0)
+        return Watched(8, 2).eval()
+
+    train(folder / "run", model=model())
+    longer = train(folder / "run", model=model(), resume=True, extend=1)
+    return {"modes": sorted(seen), **longer}
+
+
 def different(folder: Path) -> dict[str, object]:
     inputs, targets = small_runs.data()
     seed = int(os.environ.get("RANK", "0"))

@@ -151,6 +151,7 @@ def fit(
             if how.snapshots:
                 run = _with_snapshots(run, loop, work)
             keeper.finish(run)
+            loop.processes.first_says(run.steps)  # for nobody the run has ended before it is whole
     return run
 
 
