@@ -11,6 +11,7 @@ from torch import nn
 
 from cyclr.errors import InputError, StateError
 from cyclr.integrations.torch import Scheduler, Snapshot, confirm, range_test
+from cyclr.integrations.torch.attributes import Attributes
 from cyclr.integrations.torch.batches import to_device
 from cyclr.integrations.torch.interrupts import uninterrupted
 from cyclr.integrations.torch.modes import to_training
@@ -374,6 +375,20 @@ def test_the_object_behind_the_step_may_hold_and_save_all_that_is_trained() -> N
     range_test(model, optimizer, BATCHES, train_step=trainer.train, sweep=SWEEP)
     assert trainer.seen == []
     assert _same(before, _values(trainer.teacher))
+
+
+def test_examples_are_not_copied() -> None:
+    class Listed:
+        def __init__(self) -> None:
+            self.examples = [torch.ones(8) for _ in range(101)]
+            self.weights = [torch.ones(8) for _ in range(3)]
+
+    data = Listed()
+    with Attributes(data, most=10_000):
+        for tensor in (*data.examples, *data.weights):
+            tensor.zero_()
+    assert not any(tensor.any() for tensor in data.examples)
+    assert all(tensor.all() for tensor in data.weights)
 
 
 def test_the_mode_of_a_wrapped_model_is_its_own() -> None:

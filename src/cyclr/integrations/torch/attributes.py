@@ -23,6 +23,7 @@ class _Copied(NamedTuple):
     most: float = math.inf
 
 
+_FEW = 100  # entries up to which small tensors in a collection are no data
 DATA = 10_000  # entries from which on a collection is data
 # Their entries are parameters, buffers and modules, which a Snapshot remembers one by one.
 _OWN = ("_parameters", "_buffers", "_modules")
@@ -44,7 +45,8 @@ class Attributes:
             right for objects that hold whole data sets.
         parts: Whether to look at the modules within a module.
         known: Ids of the parameters that are remembered elsewhere; None stands for all there are.
-        most: Entries of the largest tensors and arrays that are copied; None for any.
+        most: Entries of the largest tensors and arrays that are copied, and not out of collections
+            of more than a hundred; None for any.
     """
 
     def __init__(
@@ -115,8 +117,11 @@ def _remember_entries(values: Any, copied: _Copied, seen: set[int]) -> list[Undo
 
 
 def _remember_value(value: Any, copied: _Copied, seen: set[int]) -> list[Undo]:
-    if isinstance(value, (dict, tuple, *_LISTS)) and len(value) > DATA:
-        return []
+    if isinstance(value, (dict, tuple, *_LISTS)):
+        if len(value) > DATA:
+            return []
+        if len(value) > _FEW and copied.most < math.inf:
+            copied = _Copied()  # many small tensors are data as well
     if isinstance(value, dict):
         return _remember_dict(value, copied, seen)
     if isinstance(value, _LISTS):
