@@ -6,26 +6,13 @@ from cyclr import (
     ExpRange,
     OneCycle,
     Opposite,
-    Outcome,
-    Reading,
     Triangular,
     Triangular2,
     WarmRestarts,
     plan,
 )
 from cyclr.errors import SpecError
-
-
-def _reading(**changes) -> Reading:
-    fields = {
-        "base_lr": 0.02,
-        "max_lr": 0.1,
-        "rule": "knee",
-        "outcome": Outcome.DIVERGED,
-        "optimizer": {"name": "SGD", "momentum": 0.9},
-        "steps_per_epoch": 100,
-    }
-    return Reading(**{**fields, **changes})
+from readings import reading as _reading
 
 
 def test_one_cycle_is_the_default() -> None:

@@ -6,25 +6,12 @@ import pytest
 
 from cyclr import (
     Constant,
-    Outcome,
-    Reading,
     Recipe,
     Units,
     plan,
 )
 from cyclr.errors import SpecError
-
-
-def _reading(**changes) -> Reading:
-    fields = {
-        "base_lr": 0.02,
-        "max_lr": 0.1,
-        "rule": "knee",
-        "outcome": Outcome.DIVERGED,
-        "optimizer": {"name": "SGD", "momentum": 0.9},
-        "steps_per_epoch": 100,
-    }
-    return Reading(**{**fields, **changes})
+from readings import reading as _reading
 
 
 @pytest.mark.parametrize("policy", ["one_cycle", "triangular2", "exp_range", "warm_restarts"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 
 from benchmarks.finders import sweeps
 from benchmarks.finders.oracle import interpolated
-from benchmarks.finders.research import Shares
+from benchmarks.finders.research import sets_table
 from benchmarks.finders.store import seeds
 
 Together = Callable[[list[float]], float]  # of logarithms of rates
@@ -35,11 +36,8 @@ def _share(name: str, together: Together, rules: Iterable[str]) -> float:
 
 def markdown(sets: Mapping[str, list[str]]) -> list[str]:
     """Score every ensemble on sets of tasks: a column for each."""
-    lines = [f"| rules together | {' | '.join(sets)} |", "|---|" + "---|" * len(sets)]
-    for words, (together, rules) in ENSEMBLES.items():
-        cells = []
-        for names in sets.values():
-            shares = [_share(name, together, rules) for name in names]
-            cells.append(str(Shares(statistics.fmean(shares), min(shares))))
-        lines.append(f"| {words} | {' | '.join(cells)} |")
-    return lines
+    scores = {
+        words: functools.partial(_share, together=together, rules=rules)
+        for words, (together, rules) in ENSEMBLES.items()
+    }
+    return sets_table("rules together", sets, scores)

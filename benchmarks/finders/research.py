@@ -7,8 +7,9 @@ round. The rule that came of it is scored by real trainings in the table.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -240,12 +241,18 @@ def margins_table(parts: dict[str, list[str]]) -> list[str]:
 
     The last margin was found by looking for one that lifts the worst of the first set.
     """
-    lines = [f"| margin | {' | '.join(parts)} |", "|---|" + "---|" * len(parts)]
-    for words, margin in MARGINS.items():
-        cells = []
-        for part in parts.values():
-            shares = [_margin_share(name, margin) for name in part]
-            cells.append(str(Shares(float(np.mean(shares)), min(shares))))
+    scores = {w: functools.partial(_margin_share, margin=m) for w, m in MARGINS.items()}
+    return sets_table("margin", parts, scores)
+
+
+def sets_table(
+    head: str, sets: Mapping[str, Iterable[str]], scores: Mapping[str, Callable[[str], float]]
+) -> list[str]:
+    """Write a table of mean and worst shares: a line a way to score tasks, a column a set."""
+    lines = [f"| {head} | {' | '.join(sets)} |", "|---|" + "---|" * len(sets)]
+    for words, score in scores.items():
+        found = [[score(name) for name in names] for names in sets.values()]
+        cells = (str(Shares(float(np.mean(shares)), min(shares))) for shares in found)
         lines.append(f"| {words} | {' | '.join(cells)} |")
     return lines
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 
-import numpy as np
-
 from benchmarks.finders import sweeps, table
 from benchmarks.finders.oracle import interpolated
-from benchmarks.finders.research import Shares
+from benchmarks.finders.research import sets_table
 from benchmarks.finders.store import Answers, seeds
 from cyclr import jsonfile
 from cyclr.rangetest import Reading
@@ -45,11 +44,5 @@ def _share(name: str, way: Way) -> float:
 
 def markdown(sets: Mapping[str, Iterable[str]]) -> list[str]:
     """Score every way on sets of tasks: a column for each."""
-    lines = [f"| to the winner | {' | '.join(sets)} |", "|---|" + "---|" * len(sets)]
-    for words, way in WAYS.items():
-        cells = []
-        for names in sets.values():
-            shares = [_share(name, way) for name in names]
-            cells.append(str(Shares(float(np.mean(shares)), min(shares))))
-        lines.append(f"| {words} | {' | '.join(cells)} |")
-    return lines
+    scores = {words: functools.partial(_share, way=way) for words, way in WAYS.items()}
+    return sets_table("to the winner", sets, scores)

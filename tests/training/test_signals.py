@@ -65,7 +65,7 @@ def test_outside_the_main_thread_nothing_is_touched() -> None:
 def test_a_signal_to_the_whole_group_ends_the_loaders_workers_and_loses_nothing(
     tmp_path: Path,
 ) -> None:
-    """As cluster schedulers send it: the workers die of it, and the training ends in order."""
+    """The workers die of it, and the training ends in order."""
     command = [sys.executable, str(Path(__file__).parent / "workers.py"), str(tmp_path / "cut")]
     child = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
