@@ -154,10 +154,11 @@ def test_how_the_range_test_made_its_updates_is_noted() -> None:
     ],
 )
 @pytest.mark.parametrize("policy", ["one_cycle", "triangular2"])
+@pytest.mark.parametrize("rule", ["basin", "edge confirmed"])
 def test_bounds_read_at_another_momentum_are_turned_into_those_for_the_recipes(
-    optimizer, factor, policy
+    optimizer, factor, policy, rule
 ) -> None:
-    reading = _reading(optimizer=optimizer)
+    reading = _reading(optimizer=optimizer, rule=rule)
     recipe = plan(reading, total_steps=1600, policy=policy)
     assert recipe.lr.max_lr == pytest.approx(0.1 * factor)
     moved = [note for note in recipe.notes if "both bounds were multiplied" in note]
@@ -166,9 +167,7 @@ def test_bounds_read_at_another_momentum_are_turned_into_those_for_the_recipes(
     assert plan(reading, total_steps=1600, policy=policy, momentum=(0.85, 0.95)).lr.max_lr == 0.1
 
 
-def test_what_trials_confirmed_at_the_recipes_momentum_stays() -> None:
-    optimizer = {"name": "SGD", "momentum": 0.99}
-    reading = _reading(optimizer=optimizer, rule="basin confirmed")
-    assert plan(reading, total_steps=1000).lr.max_lr == 0.1
-    restarts = plan(_reading(optimizer=optimizer), total_steps=700, policy="warm_restarts")
-    assert restarts.lr.max_lr == 0.1  # whose momentum is the optimizer's
+@pytest.mark.parametrize("rule", ["basin", "edge confirmed"])
+def test_warm_restarts_keep_bounds_as_they_keep_the_momentum(rule: str) -> None:
+    reading = _reading(optimizer={"name": "SGD", "momentum": 0.99}, rule=rule)
+    assert plan(reading, total_steps=700, policy="warm_restarts").lr.max_lr == 0.1

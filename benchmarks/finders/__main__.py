@@ -5,10 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks.finders import figures, oracle, page, research, roles, sweeps, table, trials
-from benchmarks.finders.fourth import FOURTH
-from benchmarks.finders.fresh import FRESH
-from benchmarks.finders.latest import LATEST
+from benchmarks.finders import (
+    figures,
+    oracle,
+    paces,
+    page,
+    research,
+    roles,
+    sweeps,
+    table,
+    trials,
+)
 from benchmarks.finders.problem import Problem
 from benchmarks.finders.problems import NAMES, apart
 from benchmarks.finders.store import Answers, problems
@@ -24,9 +31,7 @@ def _trained(chosen: list[Problem]) -> list[str]:
 
 
 def _trials(chosen: list[Problem], jobs: int) -> None:
-    # Not on the sets that trials were not chosen in view of.
-    kept = {problem.name for problem in (*FRESH, *LATEST, *FOURTH)}
-    trials.run([problem for problem in chosen if problem.name not in kept], jobs)
+    Answers("trials").compute(trials.run_trials, [trials.WHO], _names(chosen), jobs)
 
 
 def _confirm(chosen: list[Problem], jobs: int) -> None:
@@ -35,6 +40,10 @@ def _confirm(chosen: list[Problem], jobs: int) -> None:
 
 def _validated(chosen: list[Problem], jobs: int) -> None:
     Answers("confirm").compute(sweeps.validated, [table.VALIDATED], _names(chosen), jobs)
+
+
+def _paces(chosen: list[Problem], jobs: int) -> None:
+    paces.run(_names(chosen), jobs)
 
 
 def _table(chosen: list[Problem], _: int) -> None:
@@ -79,6 +88,7 @@ COMMANDS: dict[str, Callable[[list[Problem], int], None]] = {
     "sweeps": sweeps.run,
     "confirm": _confirm,
     "trials": _trials,
+    "paces": _paces,
     "validated": _validated,
     "roles": roles.run,
     "peers": _peers,

@@ -29,7 +29,7 @@ ENSEMBLES: dict[str, tuple[Together, tuple[str, ...]]] = {
 
 
 def _share(name: str, together: Together, rules: Iterable[str]) -> float:
-    records = [sweeps.load(name, seed) for seed in seeds(name)]
+    records = [sweeps.quick(name, seed) for seed in seeds(name)]
     read = ([math.log(record.read(rule).max_lr) for rule in rules] for record in records)
     return interpolated(name, [together(logs) for logs in read])
 

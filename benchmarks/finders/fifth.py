@@ -21,7 +21,7 @@ FIFTH = [
         model=lambda: nets.conv(1, 10, 8, norm=True, size=8), optimizer=sgd(), lr_range=(-3, 2),
     ),
     Problem(
-        name="digits-lower-half-large-batch", split=data.upper_half, measure="loss",
+        name="digits-lower-half-large-batch", seeds=9, split=data.upper_half, measure="loss",
         batch_size=256, model=lambda: nets.mlp(32, 64, 64, 32), optimizer=sgd(0.9),
         loss_fn=functional.mse_loss, lr_range=(-3, 2),
     ),
@@ -34,7 +34,7 @@ FIFTH = [
         model=lambda: nets.separable(1, 10, 12), optimizer=sgd(0.0, 5e-4), lr_range=(-3, 2),
     ),
     Problem(
-        name="fashion-autoencoder-heavy", split=data.reconstruction, measure="loss",
+        name="fashion-autoencoder-heavy", seeds=9, split=data.reconstruction, measure="loss",
         batch_size=128, model=lambda: nets.mlp(784, 96, 16, 96, 784), optimizer=sgd(0.95),
         loss_fn=functional.mse_loss, lr_range=(-3, 2),
     ),
@@ -43,11 +43,11 @@ FIFTH = [
         model=lambda: nets.conv(1, 10, 8, norm=False, size=28), optimizer=sgd(0.99),
     ),
     Problem(
-        name="cifar-resnet-small-batch", split=data.cifar, batch_size=16,
+        name="cifar-resnet-small-batch", seeds=9, split=data.cifar, batch_size=16,
         model=lambda: nets.Residual(3, 10, 16), optimizer=sgd(0.9, 5e-4),
     ),
     Problem(
-        name="flower-leaky-sgd", split=data.flower, measure="loss", batch_size=64,
+        name="flower-leaky-sgd", seeds=9, split=data.flower, measure="loss", batch_size=64,
         model=lambda: nets.mlp(24, 64, 64, 3, act=nn.LeakyReLU), optimizer=sgd(),
         loss_fn=functional.mse_loss, lr_range=(-3, 2),
     ),
@@ -57,7 +57,7 @@ FIFTH = [
         lr_range=(-3, 2),
     ),
     Problem(
-        name="text-window-sgd", split=data.next_letter, measure="loss", batch_size=32,
+        name="text-window-sgd", seeds=9, split=data.next_letter, measure="loss", batch_size=32,
         model=lambda: nets.Window(64, 8), optimizer=sgd(), lr_range=(-3, 2),
     ),
     Problem(
@@ -65,7 +65,7 @@ FIFTH = [
         model=lambda: nets.Mixer(1, 10, 8, 2), optimizer=lambda p: adam(p), lr_range=ADAPTIVE,
     ),
     Problem(
-        name="flower-sines-adamw", split=data.flower, measure="loss", batch_size=128,
+        name="flower-sines-adamw", seeds=9, split=data.flower, measure="loss", batch_size=128,
         model=lambda: nets.mlp(24, 64, 64, 3, act=nets.Sine), optimizer=lambda p: adamw(p),
         loss_fn=functional.mse_loss, lr_range=ADAPTIVE,
     ),

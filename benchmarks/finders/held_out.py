@@ -1,6 +1,6 @@
-"""Tasks kept aside: written down when the default rule was settled, and not used to change it.
+"""Tasks kept aside: written down when the rule ``basin`` was settled, and not used to change it.
 
-The trials of ``confirm`` were chosen with these in view as well; ``fresh`` came after that.
+The slow sweep under SGD and the rule ``edge`` were made with these in view as well.
 
 Other data, losses, activations, norms and optimizers than those of ``problems``, and small, so that
 scoring every finder on them takes minutes. The list was fixed before any of them was run.

@@ -1,6 +1,6 @@
 """Tasks kept aside once ``fresh`` had been looked at as well: written down before any was run.
 
-The default rule was not changed in view of them.
+``basin`` was not changed in view of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What moves a reading, and whether the best rate moves along: one thing changed at a time.
 
 Four small trainings under SGD with momentum, and variants of each that differ in one thing. Every
-variant is read (three sweeps) and trained at rates around its reading, three to a decade.
+variant is read (three sweeps) and trained at rates around a reading, three to a decade; these are
+kept when the rule changes, and only read anew.
 """
 
 from __future__ import annotations
@@ -104,26 +105,38 @@ def _read(problem: Problem) -> float:
     return float(f"{math.exp(sum(logs) / len(logs)):.6g}")
 
 
-def _one(base: Problem, words: str) -> tuple[str, dict[str, Any]]:
-    """Read and train one variant; qualities by rate, a seed each."""
+def _one(base: Problem, words: str, known: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Read and, if that is missing, train one variant; qualities by rate, a seed each."""
     torch.set_num_threads(1)
     problem = VARIANTS[words](base)
+    reading = _read(problem)
+    if not known:
+        known = {"center": reading, "trained": _train_about(problem, reading)}
+    return f"{base.name}: {words}", {**known, "reading": reading}
+
+
+def _train_about(problem: Problem, center: float) -> dict[str, list[float]]:
     starts = [measure(problem, begin(problem, seed)[0]) for seed in _TRAINED]
-    reading, found = _read(problem), {}
+    found = {}
     for k in STEPS:
-        lr = reading * 10 ** (k / 3)
+        lr = center * 10 ** (k / 3)
         results = [train(problem, seed, lr) for seed in _TRAINED]
         pairs = zip(results, starts, strict=True)
         reached = [quality(problem, result, 0.0, start) for result, start in pairs]
         found[str(k)] = [float(f"{q:.5g}") for q in reached]
-    return f"{base.name}: {words}", {"reading": reading, "trained": found}
+    return found
 
 
 def run(_: object, jobs: int) -> None:
     """Compute what is missing."""
     known: dict[str, Any] = json.loads(PATH.read_text()) if PATH.exists() else {}
     wanted = [(base, words) for words in VARIANTS for base in BASES]
-    work = (delayed(_one)(*pair) for pair in wanted if f"{pair[0].name}: {pair[1]}" not in known)
+    kept = [known.get(f"{base.name}: {words}", {}) for base, words in wanted]
+    work = (
+        delayed(_one)(*pair, found)
+        for pair, found in zip(wanted, kept, strict=True)
+        if "reading" not in found
+    )
     for count, (key, found) in enumerate(
         Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(work)
     ):
@@ -139,7 +152,7 @@ def _courses(words: str) -> list[Course]:
         found = known[f"{base.name}: {words}"]
         mean = {k: float(np.mean(values)) for k, values in found["trained"].items()}
         best = max(mean.values())
-        rates = [found["reading"] * 10 ** (k / 3) for k in STEPS]
+        rates = [found["center"] * 10 ** (k / 3) for k in STEPS]
         courses.append(Course(found["reading"], rates, [mean[str(k)] / best for k in STEPS]))
     return courses
 

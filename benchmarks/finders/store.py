@@ -81,13 +81,23 @@ class Answers:
         who: Iterable[str],
         names: Iterable[str],
         jobs: int,
+        *,
+        most: int | None = None,
     ) -> None:
-        """Ask everyone about every task and seed that is missing, and keep the answers."""
+        """Ask everyone about every task and seed that is missing, and keep the answers.
+
+        Args:
+            ask: Gives the answer to one question.
+            who: Whom to ask.
+            names: Tasks.
+            jobs: How many at a time.
+            most: Seeds of a task at most; None for all.
+        """
         todo = [
             (name, asked, seed)
             for name in names
             for asked in who
-            for seed in seeds(name)
+            for seed in seeds(name)[:most]
             if self.get(name, asked, seed) is None
         ]
         work = (delayed(_ask)(ask, *entry) for entry in todo)

@@ -13,10 +13,12 @@ from benchmarks.finders.problems import BY_NAME
 from benchmarks.finders.store import CACHE, seeds
 from benchmarks.finders.train import Batches, begin
 from cyclr.integrations.torch import confirm, range_test
-from cyclr.rangetest import RangeRecord
+from cyclr.rangetest import RangeRecord, RangeTest
 
 _HELD = 500  # examples at most that a sweep with a validation loss measures it on
 RECORDS = CACHE / "records"
+QUICK = CACHE / "quick"  # of tasks under SGD, without a scout: what rules were tried on
+CONFIRMED = "cyclr confirmed"
 
 
 def path(name: str, seed: int) -> Path:
@@ -24,14 +26,15 @@ def path(name: str, seed: int) -> Path:
     return RECORDS / f"{name}-{seed}.json"
 
 
-def sweep(problem: Problem, seed: int) -> RangeRecord:
-    """Run the range test with its defaults."""
+def sweep(problem: Problem, seed: int, test: RangeTest | None = None) -> RangeRecord:
+    """Run the range test with its defaults, or a test of one's own."""
     model, optimizer = begin(problem, seed)
     return range_test(
         model,
         optimizer,
         Batches(problem, seed),
         problem.loss_fn,
+        sweep=test,
         max_grad_norm=problem.clip,
     )
 
@@ -64,7 +67,7 @@ def validated(_: str, problem: Problem, seed: int) -> dict[str, Any]:
 
 
 def confirmed(_: str, problem: Problem, seed: int) -> dict[str, Any]:
-    """Confirm a task's reading by trials; give the rate and what it took, sweep included."""
+    """Confirm a task's reading by a second sweep; give the rates and what both sweeps took."""
     record = load(problem.name, seed)
     model, optimizer = begin(problem, seed)
     reading = confirm(
@@ -76,8 +79,9 @@ def confirmed(_: str, problem: Problem, seed: int) -> dict[str, Any]:
         total_steps=problem.steps,
         max_grad_norm=problem.clip,
     )
-    steps = record.updates + sum(len(trial.loss) for trial in reading.trials)
-    return {"lr": reading.max_lr, "steps": steps, "trials": reading.to_dict()["trials"]}
+    assert reading.second is not None
+    second = reading.max_lr**2 / record.read().max_lr
+    return {"lr": reading.max_lr, "second": second, "steps": reading.updates}
 
 
 def load(name: str, seed: int) -> RangeRecord:
@@ -85,13 +89,23 @@ def load(name: str, seed: int) -> RangeRecord:
     return RangeRecord.load(path(name, seed))
 
 
+def quick(name: str, seed: int) -> RangeRecord:
+    """Read the record of a quick sweep; that of any optimizer but SGD is one already."""
+    found = QUICK / path(name, seed).name
+    return RangeRecord.load(found) if found.exists() else load(name, seed)
+
+
 def _one(name: str, seed: int) -> None:
     torch.set_num_threads(1)
-    sweep(BY_NAME[name], seed).save(path(name, seed))
+    record = sweep(BY_NAME[name], seed)
+    record.save(path(name, seed))
+    if record.scout.lr:
+        sweep(BY_NAME[name], seed, RangeTest(scout=False)).save(QUICK / path(name, seed).name)
 
 
 def run(chosen: list[Problem], jobs: int) -> None:
     """Make the records that are missing."""
     RECORDS.mkdir(parents=True, exist_ok=True)
+    QUICK.mkdir(exist_ok=True)
     wanted = [(p.name, s) for p in chosen for s in seeds(p.name) if not path(p.name, s).exists()]
     Parallel(n_jobs=jobs)(delayed(_one)(*entry) for entry in wanted)

@@ -24,7 +24,7 @@ PEERS = {
     "Lightning": "lightning",
     "ignite": "ignite",
 }
-CONFIRMED = "cyclr confirmed"
+CONFIRMED = sweeps.CONFIRMED
 VALIDATED = "cyclr on the validation loss"  # which the other finders do not have
 DEFAULT = "optimizer's default"
 INSTEAD = ("Prodigy", "schedule-free AdamW", "D-Adaptation")

@@ -1,55 +1,48 @@
-"""Which trials to confirm a reading by: short trainings at many rates, and rules that use a few.
+"""Short trainings in place of a second sweep: what they would make of the default's readings.
 
-Every rate is tried that is a power of two times the reading, for as many updates as a fifth of the
-budget leaves to two trials or to three, and for a hundred. A rule's rate is scored by interpolating
-the oracle's curve, as in ``research``.
+Three trainings of 33 updates each, from the same weights on the same batches: at the reading, at
+eight times that, and at 64 times if eight did better, or else at half. The reading then goes half
+of the way, in the logarithm, to the rate that did best by two standard errors. With the sweep they
+cost a fifth of the budget.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from joblib import Parallel, delayed
 
 from benchmarks.finders import sweeps
 from benchmarks.finders.oracle import interpolated
 from benchmarks.finders.problem import Problem
-from benchmarks.finders.problems import BY_NAME
-from benchmarks.finders.research import Shares
-from benchmarks.finders.store import CACHE, SEEDS, write
+from benchmarks.finders.research import sets_table
+from benchmarks.finders.store import Answers, seeds
 from benchmarks.finders.train import Batches, begin, endless, reference
+from cyclr import jsonfile
 from cyclr.integrations.torch import Scheduler
-from cyclr.rangetest.rules.basin import find_basin
-from cyclr.rangetest.rules.bounds import readable_part
+from cyclr.rangetest import divergence
 
-PATH = CACHE / "trials.json"
-EXPONENTS = {33: range(-2, 7), 50: range(-3, 5), 100: range(-3, 5)}  # by the number of updates
-_TAIL = 0.25
+WHO = "trials"
+_STEPS = 33
+_LOWER, _HIGHER = 0.5, 8.0  # times the reading
+_TAIL = 0.25  # share of a trial's losses, its last, that it is judged by
 _ERRORS = 2.0
-_OFTEN = 20  # trials after which they are written down
 
-Losses = npt.NDArray[np.float64]
-Key = tuple[str, int, int, int]  # task, seed, updates, exponent of the rate
+Tried = list[tuple[float, list[float]]]  # peak rate and losses of each trial
 
 
-def trial(problem: Problem, seed: int, steps: int, max_lr: float) -> list[float]:
-    """Train for a few updates under the reference policy; give the last quarter of the losses.
-
-    A loss that is not finite ends a trial; nothing is given then.
-    """
-    short = dataclasses.replace(problem, steps=steps)
+def trial(problem: Problem, seed: int, max_lr: float) -> list[float]:
+    """Train for a few updates under the reference policy, up to a loss that is not finite."""
+    short = dataclasses.replace(problem, steps=_STEPS)
     model, optimizer = begin(short, seed)
     scheduler = Scheduler(optimizer, reference(max_lr, short, optimizer))
     stream, losses = endless(Batches(short, seed)), []
     model.train()
-    for _ in range(steps):
+    for _ in range(_STEPS):
         inputs, targets = next(stream)
         optimizer.zero_grad()
         loss = problem.loss_fn(model(inputs), targets)
@@ -58,152 +51,82 @@ def trial(problem: Problem, seed: int, steps: int, max_lr: float) -> list[float]
             torch.nn.utils.clip_grad_norm_(model.parameters(), problem.clip)
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
-            return []
+            break
         optimizer.step()
         scheduler.step()
-    return losses[-round(_TAIL * steps) :]
+    return losses
 
 
-def _one(key: Key) -> tuple[Key, list[float]]:
-    torch.set_num_threads(1)
-    name, seed, steps, exponent = key
-    reading = sweeps.load(name, seed).read()
-    losses = trial(BY_NAME[name], seed, steps, reading.max_lr * 2.0**exponent)
-    return key, [float(f"{loss:.5g}") for loss in losses]
+def next_rate(max_lr: float, tried: Tried) -> float | None:
+    """Say which rate comes next; None after three, or where the reading itself diverges."""
+    if not tried:
+        return max_lr
+    if len(tried) == 3 or not _sound(tried[0][1]):
+        return None
+    if len(tried) == 1:
+        return _HIGHER * max_lr
+    return (_HIGHER**2 if _leads(tried[1][1], tried[0][1]) else _LOWER) * max_lr
 
 
-def _text(key: Key) -> str:
-    return " ".join(map(str, key))
+def settled(max_lr: float, tried: Tried) -> float:
+    """Give the rate that follows; a quarter of the reading if its own trial diverged."""
+    if not _sound(tried[0][1]):
+        return max_lr / 4
+    best = tried[0]
+    for other in tried[1:]:
+        if _leads(other[1], best[1]):
+            best = other
+    return math.sqrt(max_lr * best[0])
 
 
-def run(chosen: list[Problem], jobs: int) -> None:
-    """Run the trials that are missing."""
-    known: dict[str, Any] = json.loads(PATH.read_text()) if PATH.exists() else {}
-    wanted = [
-        (problem.name, seed, steps, exponent)
-        for problem in chosen
-        for seed in SEEDS
-        for steps, exponents in EXPONENTS.items()
-        for exponent in exponents
-    ]
-    work = (delayed(_one)(key) for key in wanted if _text(key) not in known)
-    done = Parallel(n_jobs=jobs, return_as="generator_unordered")(work)
-    for count, (key, losses) in enumerate(done):
-        known[_text(key)] = losses
-        if count % _OFTEN == 0:
-            write(PATH, known)
-    write(PATH, known)
+def run_trials(_: str, problem: Problem, seed: int) -> dict[str, Any]:
+    """Try the rates of one task and seed."""
+    max_lr, tried = sweeps.load(problem.name, seed).read().max_lr, []
+    while (lr := next_rate(max_lr, tried)) is not None:
+        tried.append((lr, trial(problem, seed, lr)))
+    kept = [{"max_lr": lr, "loss": jsonfile.pack(losses)} for lr, losses in tried]
+    return {"trials": kept}
 
 
-class Case(NamedTuple):
-    """The trials of one task and seed.
-
-    Attributes:
-        tails: The last losses by updates and exponent, empty if the trial diverged.
-        clear: Whether the sweep's loss clearly fell.
-    """
-
-    tails: dict[tuple[int, int], Losses]
-    clear: bool
-
-    def mean(self, steps: int, exponent: int) -> float:
-        """Give the mean of the last losses, infinite of a trial that diverged."""
-        tail = self.tails[steps, exponent]
-        return float(tail.mean()) if tail.size else math.inf
-
-    def lead(self, steps: int, exponent: int) -> float:
-        """Say by how many standard errors a trial is better than that at the reading itself."""
-        own, other = self.tails[steps, 0], self.tails[steps, exponent]
-        if not own.size or not other.size:
-            return -math.inf
-        gain = own - other
-        error = float(gain.std(ddof=1)) / math.sqrt(gain.size)
-        return float(gain.mean()) / error if error else 0.0
+def _leads(other: list[float], best: list[float]) -> bool:
+    """Say whether the other's last losses are lower by two standard errors."""
+    count = max(3, round(_TAIL * len(best)))
+    if not _sound(other):
+        return False
+    gain = np.asarray(best[-count:]) - np.asarray(other[-count:])
+    return float(gain.mean()) > _ERRORS * float(gain.std(ddof=1)) / math.sqrt(count)
 
 
-Chooser = Callable[[Case], float]  # gives an exponent
+def _sound(losses: list[float]) -> bool:
+    return all(map(math.isfinite, losses)) and not divergence.exploded(losses)
 
 
-def middle(steps: int, exponents: Iterable[int], *, errors: float = _ERRORS) -> Chooser:
-    """Make the rule that goes half of the way to the best trial.
-
-    Args:
-        steps: Updates of each trial.
-        exponents: Of the rates that are tried beside the reading.
-        errors: Standard errors by which another rate must be better; a lower one also needs a clear
-            fall in the sweep.
-    """
-    others = list(exponents)
-
-    def choose(case: Case) -> float:
-        if not case.tails[steps, 0].size:
-            return -2.0
-        able = [e for e in others if (e > 0 or case.clear) and case.lead(steps, e) > errors]
-        return min([0, *able], key=lambda e: case.mean(steps, e)) / 2
-
-    return choose
+def _by_trials(name: str) -> float:
+    known, logs = Answers("trials"), []
+    for seed in seeds(name):
+        kept = known.get(name, WHO, seed)["trials"]
+        tried = [(t["max_lr"], list(jsonfile.unpack(t["loss"]))) for t in kept]
+        logs.append(math.log(settled(tried[0][0], tried)))
+    return interpolated(name, logs)
 
 
-def further(steps: int, *, up: int, down: int) -> Chooser:
-    """Make the rule that tries a third rate in the direction that the first two point to.
-
-    Args:
-        steps: Updates of each trial.
-        up: Exponent of the second rate; of the third, twice that, if the second is better.
-        down: … or else this.
-    """
-    upward, downward = middle(steps, [up, 2 * up]), middle(steps, [up, down])
-
-    def choose(case: Case) -> float:
-        return (upward if case.lead(steps, up) > _ERRORS else downward)(case)
-
-    return choose
+def _read(name: str) -> float:
+    return interpolated(name, [math.log(sweeps.load(name, s).read().max_lr) for s in seeds(name)])
 
 
-RULES: dict[str, Chooser] = {
-    "none": lambda _: 0.0,
-    "two of 50 updates: 1, 4": middle(50, [2]),
-    "two of 50 updates: 1, 8": middle(50, [3]),
-    "three of 33 updates: 1/2, 1, 4": middle(33, [-1, 2]),
-    "three of 33 updates: 1/2, 1, 8": middle(33, [-1, 3]),
-    "… where any lower mean wins": middle(33, [-1, 3], errors=0.0),
-    "three of 33 updates: 1, 8 and 1/2 or 64": further(33, up=3, down=-1),
-    "three of 33 updates: 1/2, 1, 16": middle(33, [-1, 4]),
-    "nine of 33 updates: 1/4 to 64": middle(33, EXPONENTS[33]),
-    "eight of 50 updates: 1/8 to 16": middle(50, EXPONENTS[50]),
-    "eight of 100 updates: 1/8 to 16": middle(100, EXPONENTS[100]),
-}
-
-
-def _cases(name: str) -> list[Case]:
-    known = json.loads(PATH.read_text())
-    cases = []
-    for seed in SEEDS:
-        keys = [(steps, e) for steps, exponents in EXPONENTS.items() for e in exponents]
-        tails = {key: np.asarray(known[_text((name, seed, *key))], float) for key in keys}
-        cases.append(Case(tails, find_basin(*readable_part(sweeps.load(name, seed)))[0].clear))
-    return cases
-
-
-def _share(name: str, exponents: list[float]) -> float:
+def _confirmed(name: str, what: str) -> float:
+    known = Answers("confirm")
     return interpolated(
-        name,
-        [
-            math.log(sweeps.load(name, seed).read().max_lr) + exponent * math.log(2)
-            for seed, exponent in zip(SEEDS, exponents, strict=True)
-        ],
+        name, [math.log(known.get(name, sweeps.CONFIRMED, s)[what]) for s in seeds(name)]
     )
 
 
-def table(parts: list[list[str]]) -> list[str]:
-    """Score every rule on parts of the tasks: a column for each."""
-    cases = {name: _cases(name) for part in parts for name in part}
-    heads = " | ".join(f"{len(part)} tasks" for part in parts)
-    lines = [f"| trials, in multiples of the reading | {heads} |", "|---|" + "---|" * len(parts)]
-    for words, choose in RULES.items():
-        cells = []
-        for part in parts:
-            shares = [_share(name, [choose(case) for case in cases[name]]) for name in part]
-            cells.append(str(Shares(float(np.mean(shares)), min(shares))))
-        lines.append(f"| {words} | {' | '.join(cells)} |")
-    return lines
+def markdown(sets: Mapping[str, Iterable[str]]) -> list[str]:
+    """Score ways to confirm on sets of tasks: a column for each."""
+    ways = {
+        "nothing": _read,
+        "three short trainings": _by_trials,
+        "the second sweep's reading alone": lambda name: _confirmed(name, "second"),
+        "the middle of both readings (as it is)": lambda name: _confirmed(name, "lr"),
+    }
+    return sets_table("confirmed by", sets, ways)

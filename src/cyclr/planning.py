@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from cyclr.errors import SpecError, complaint
-from cyclr.rangetest.confirm import CONFIRMED
 from cyclr.rangetest.reading import Reading
+from cyclr.rangetest.rules.bounds import under_sgd
 from cyclr.recipe import Recipe
 from cyclr.schedules import (
     ExpRange,
@@ -62,9 +62,8 @@ def plan(
             momentum would jump at every restart, and the authors keep it constant.
 
     A sweep under SGD alone reads less the higher its momentum β, about as ``(1 − β)^0.7``, while
-    the best rate under a momentum of .85 to .95 is the same. So with ``"auto"`` both bounds are
-    multiplied by ``((1 − .9) / (1 − β))^0.7``, with a note, unless trials under that momentum
-    confirmed them.
+    the best rate under a momentum of .85 to .95 hardly changes. So with ``"auto"`` both bounds are
+    multiplied by ``((1 − .9) / (1 − β))^0.7``, with a note.
 
     Raises:
         SpecError: An argument breaks its constraint.
@@ -111,11 +110,11 @@ def auto_momentum(optimizer: Mapping[str, Any]) -> tuple[float, float] | None:
 
 def _at_own_momentum(reading: Reading, notes: list[str]) -> Reading:
     """Turn bounds read at the sweep's momentum into those for the recipe's."""
-    name, tested = str(reading.optimizer.get("name", "")), reading.optimizer.get("momentum")
+    tested = reading.optimizer.get("momentum")
     planned = auto_momentum(reading.optimizer)
-    if planned is None or tested is None or reading.rule.endswith(CONFIRMED):
+    if planned is None or tested is None:
         return reading
-    if name.lower() != "sgd" or tested >= 1:
+    if not under_sgd(reading.optimizer) or tested >= 1:
         return reading
     factor = ((1 - sum(planned) / 2) / (1 - tested)) ** _FALL
     if abs(factor - 1) < _NEAR:

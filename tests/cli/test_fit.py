@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_model
 
-from cyclr import RangeRecord, Recipe, Triangular
+from cyclr import RangeRecord, Reading, Recipe, Triangular
 from cyclr.cli import main
 from cyclr.experiments.tasks import load_task
+from cyclr.rangetest.confirm import settle
 from cyclr.training.run import read_metrics
 
 Command = Callable[..., tuple[int, str, str]]
@@ -189,9 +190,28 @@ def test_a_budget_too_small_to_confirm_is_refused_before_the_range_test(run: Com
     code, out, err = run("fit", "own.py:small", "--confirm", "--out", "one")
     assert (code, out) == (2, "")
     # 90, because a sweep of 60 may go on for so long: nothing is refused after it
-    assert "total_steps must be ≥ 600 for three trials of 10 updates beside a sweep of 90" in err
+    assert (
+        "total_steps must be ≥ 670 for a second sweep of 44 updates beside one of 90, got 48" in err
+    )
     assert "a sweep of 60 may go on to 90. Give more --epochs or fewer --steps, or leave" in err
     assert "range test:" not in err
+
+
+def test_a_second_sweep_confirms_the_first(run: Command, tmp_path: Path) -> None:
+    options = ("--confirm", "--epochs", "84", "--steps", "60", "--out", "one", "--json")
+    code, out, err = run("fit", "own.py:small", *options)
+    assert code == 0
+    record = RangeRecord.load(tmp_path / "one" / "record.json")
+    reading = Reading.load(tmp_path / "one" / "reading.json")
+    first, updates = record.read(), len(reading.second)
+    assert reading.rule == f"{first.rule} confirmed"
+    assert reading.second.lr[0] == pytest.approx(first.max_lr / 10)
+    assert settle(first, reading.second) == reading
+    assert reading.updates == record.updates + updates <= 0.2 * 84 * 8
+    assert f"second sweep: {updates} steps; max_lr {reading.max_lr:.3g}" in err
+    summary = json.loads(out)
+    assert summary["reading"] == reading.to_dict()
+    assert Recipe.from_dict(summary["recipe"]).lr.max_lr == reading.max_lr
 
 
 def test_epochs_policy_and_seed_are_followed(run: Command, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_it_can_be_planned_by_another_metric(run: Command, tmp_path: Path) -> No
 
 
 def test_a_reading_is_planned_as_it_is(run: Command, tmp_path: Path) -> None:
-    reading = replace(RECORD.read(), max_lr=0.123)  # as trials may have moved it
+    reading = replace(RECORD.read(), max_lr=0.123)  # as a second sweep may have moved it
     reading.save(tmp_path / "reading.json")
     code, out, err = run("plan", "reading.json", "--epochs", "30", "--json")
     assert (code, err) == (0, "")

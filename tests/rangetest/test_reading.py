@@ -9,7 +9,6 @@ import pytest
 from cyclr import LinearSweep, Outcome, RangeTest, Reading, plan
 from cyclr.errors import RecordError
 from cyclr.rangetest import combine
-from cyclr.rangetest.reading import Trial
 from rangetest.curves import curve
 
 
@@ -137,12 +136,14 @@ def test_a_saved_reading_is_the_one_that_was_saved(tmp_path) -> None:
         caveats=("in doubt",),
         optimizer={"name": "SGD", "momentum": 0.9},
         steps_per_epoch=7,
-        trials=(Trial(0.5, (1.0, np.inf)),),
+        second=_measured(seed=1),
     )
     made.save(tmp_path / "reading.json")
     loaded = Reading.load(tmp_path / "reading.json")
     assert loaded == replace(made, sweeps=())
     assert loaded.record is None
+    assert loaded.second is not None
+    assert loaded.second.to_dict() == made.second.to_dict()
     assert loaded.to_dict() == made.to_dict()
     assert loaded.max_lr_interval == made.max_lr_interval is not None
     assert plan(loaded, total_steps=500) == plan(made, total_steps=500)
@@ -164,7 +165,9 @@ def test_one_without_intervals_stays_without() -> None:
         ({"outcome": "lost"}, "'lost' is not a valid Outcome"),
         ({"steps_per_epoch": 0}, "steps_per_epoch must be an int ≥ 1 or None, got 0"),
         ({"max_lr_interval": [1.0]}, "it is damaged"),
-        ({"trials": [{"max_lr": 1.0}]}, "lacks 'loss'"),
+        ({"second": {"cyclr_record": 1}}, "the record lacks 'sweep'"),
+        ({"second": {"cyclr_record": 2}}, "cyclr_record must be 1, got 2"),
+        ({"second": "record.json"}, 'an object with the key "cyclr_record"'),
         ({"optimizer": 3}, "it is damaged"),
         ({"optimizer": {"momentum": "x"}}, "optimizer.momentum must be"),
         ({"caveats": "hello"}, "caveats must be a list, got 'hello'"),

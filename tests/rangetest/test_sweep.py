@@ -134,7 +134,7 @@ class TestBeganTooHigh:
         for lr in test:
             test.tell(loss=loss(lr))
         assert test.began_too_high
-        assert test.restart_lower()
+        assert test.restart()
         for lr in test:
             test.tell(loss=loss(lr))
         record = test.record
@@ -151,7 +151,7 @@ class TestBeganTooHigh:
         for _ in test:
             test.tell(loss=2.3 if test.step == 0 else math.inf)
         first = test.step
-        assert test.restart_lower()
+        assert test.restart()
         for _ in test:
             test.tell(loss=2.3)
         assert first + test.step == 150
@@ -161,21 +161,21 @@ class TestBeganTooHigh:
         for _ in test:
             test.tell(loss=math.nan)
         assert not test.began_too_high
-        assert not test.restart_lower()
+        assert not test.restart()
 
     def test_a_sweep_of_ones_own_is_not_begun_again(self) -> None:
         test = RangeTest(ExponentialSweep(start_lr=1.0, end_lr=10.0, steps=30))
         for _ in test:
             test.tell(loss=2.3 if test.step == 0 else math.inf)
         assert test.began_too_high
-        assert not test.restart_lower()
+        assert not test.restart()
 
     def test_a_turn_within_the_range_is_not_too_high(self) -> None:
         test = RangeTest()
         loss = curve(0.1)
         for lr in test:
             test.tell(loss=loss(lr))
-        assert not test.restart_lower()
+        assert not test.restart()
         assert test.record.notes == ()
 
 
@@ -317,7 +317,7 @@ def test_a_loss_that_breaks_out_of_the_calm_again_is_not_sought_lower() -> None:
             assert test.ask() is not None
             test.tell(loss)
         assert test.ask() is None
-        again = test.restart_lower()
+        again = test.restart()
     assert again is False
     assert test.record.notes == (
         "The loss became nan within 5 steps from a rate of 1e-07; the sweep began again from "

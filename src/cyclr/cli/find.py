@@ -62,7 +62,7 @@ def find(
             min=1, help="… every so many steps; by default every twentieth part of the sweep."
         ),
     ] = None,
-    rule: Annotated[str | None, typer.Option(help="Such as basin, knee, decade.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Such as edge, basin, knee.")] = None,
     metric: Annotated[
         str | None, typer.Option(help="Read this metric, such as val_loss, instead of the loss.")
     ] = None,
@@ -126,7 +126,7 @@ def _kept(test: RangeTest, out: str | None) -> Iterator[None]:
     except KeyboardInterrupt:
         if out is not None and is_main() and len(test.record):
             test.record.save(out)
-            say(f"interrupted after {test.step} updates; their record is saved to {out}")
+            say(f"interrupted after {test.record.updates} updates; their record is saved to {out}")
         raise
 
 

@@ -54,7 +54,7 @@ def fit(
             help="one_cycle (the default), triangular, triangular2, exp_range or warm_restarts.",
         ),
     ] = None,
-    rule: Annotated[str | None, typer.Option(help="Such as basin, knee, decade.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Such as edge, basin, knee.")] = None,
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="Run this recipe instead of finding one.")
     ] = None,
@@ -62,7 +62,7 @@ def fit(
         bool,
         typer.Option(
             "--confirm",
-            help="Test the reading by three short trainings: a fifth of the budget.",
+            help="Sweep a second time, slowly; both sweeps cost a fifth of the budget.",
         ),
     ] = False,
     find_steps: Annotated[
@@ -254,12 +254,12 @@ _UPDATE = ("accumulate", "max_grad_norm", "mixed_precision")  # what range tests
 
 
 def _enough(steps: int, budget: int) -> None:
-    """Refuse a budget that trials do not fit into, however far the sweep goes."""
-    from cyclr.rangetest.confirm import trial_steps
+    """Refuse a budget that a second sweep does not fit into, however far the first one goes."""
+    from cyclr.rangetest.confirm import left
     from cyclr.rangetest.course import longest
 
     try:
-        trial_steps(longest(steps), budget)
+        left(longest(steps), budget)
     except InputError as error:
         what, _, _ = str(error).partition("; ")
         raise InputError(
@@ -273,9 +273,8 @@ def _confirm(parts: Parts, reading: Any, budget: int, settings: dict[str, Any]) 
 
     options = {name: settings[name] for name in _UPDATE if name in settings}
     confirmed = challenge(parts, reading, total_steps=budget, **options)
-    longest = max(len(trial.loss) for trial in confirmed.trials)
-    rates = ", ".join(f"{trial.max_lr:.3g}" for trial in confirmed.trials)
-    say(f"trials of {longest} steps at {rates}: max_lr {confirmed.max_lr:.3g}")
+    spent = confirmed.updates - reading.updates
+    say(f"second sweep: {spent} steps; max_lr {confirmed.max_lr:.3g}")
     return confirmed
 
 

@@ -96,18 +96,17 @@ def reading_pairs(reading: Reading) -> dict[str, str]:
         "max_lr": f"{reading.max_lr:.4g}",
         **_interval(reading),
         "rule": reading.rule,
-        **_trials(reading),
+        **_second(reading),
         "outcome": f"{reading.outcome.value}: {reading.outcome.sentence}",
         **{f"caveat {i}": caveat for i, caveat in enumerate(reading.caveats, start=1)},
     }
 
 
-def _trials(reading: Reading) -> dict[str, str]:
-    if not reading.trials:
+def _second(reading: Reading) -> dict[str, str]:
+    if reading.second is None:
         return {}
-    longest = max(len(trial.loss) for trial in reading.trials)
-    rates = ", ".join(f"{trial.max_lr:.3g}" for trial in reading.trials)
-    return {"trials": f"{longest} steps each, at {rates}"}
+    low, high = reading.second.lr[0], reading.second.lr[-1]
+    return {"second sweep": f"{len(reading.second)} steps, from {low:.3g} to {high:.3g}"}
 
 
 _WIDE = 10  # between the ends of an interval that settles little
@@ -319,8 +318,8 @@ def watch_sweep(update: Any, repeats: int = 1) -> Any:
     def on_step(test: RangeTest) -> None:
         if not tests or tests[-1] is not test:
             tests.append(test)
-        before = sum(earlier.step for earlier in tests[:-1])
         record = test.record
+        before = sum(earlier.record.updates for earlier in tests[:-1]) + len(record.scout.lr)
         seen = record.way_back if record.way_back.lr else record
         text = f"lr {seen.lr[-1]:.2e}  loss {seen.loss[-1]:.4g}"
         # A sweep that finds its range may need more steps than planned, or fewer.

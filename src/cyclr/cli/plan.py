@@ -42,7 +42,7 @@ def plan(
         int | None, typer.Option("--total-steps", min=3, help="Budget in optimizer updates.")
     ] = None,
     policy: Policy = "one_cycle",
-    rule: Annotated[str | None, typer.Option(help="Such as basin, knee, decade.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Such as edge, basin, knee.")] = None,
     metric: Annotated[
         str | None, typer.Option(help="Read this metric, such as val_loss, instead of the loss.")
     ] = None,

@@ -45,7 +45,7 @@ def find(
     Args:
         parts: From :func:`~cyclr.experiments.parts.build`.
         sweep: Schedule of the rate, or a range test; by default it finds its range by itself.
-        steps: Without a sweep, how many steps lead from 1e-7 to 10.
+        steps: Without a sweep, how dense its rates are.
         repeats: How often to sweep, ≥ 1.
         validate: Measure the validation metrics along the way (slower; Smith's figure).
         validate_every: Updates between validations, ≥ 1; a twentieth of the sweep if None.
@@ -95,7 +95,7 @@ def challenge(
     max_grad_norm: float | None = None,
     mixed_precision: str = "no",
 ) -> Reading:
-    """Confirm a reading by three short trainings; see :func:`cyclr.integrations.torch.confirm`.
+    """Confirm a reading by a second sweep; see :func:`cyclr.integrations.torch.confirm`.
 
     Args:
         parts: From :func:`~cyclr.experiments.parts.build`; they are left as they were.
@@ -106,11 +106,11 @@ def challenge(
         mixed_precision: As for find.
 
     Raises:
-        InputError: The budget is too small for trials, or there are several processes.
+        InputError: The budget is too small for it, or there are several processes.
     """
     if together().count > 1:
         raise InputError(
-            "trials run in one process; confirm there with cyclr fit, and train with its recipe"
+            "confirming takes one process; do it there with cyclr fit, and train with its recipe"
         )
     return confirm(
         reading,

@@ -52,7 +52,7 @@ def make_test(
 
     Args:
         sweep: A schedule of the rate, a test to drive, or None for a range that the test finds.
-        steps: Without a sweep, how many steps lead from 1e-7 to 10, ≥ 2; 100 if None.
+        steps: Without a sweep, how dense its rates are, ≥ 2; 100 if None.
         optimizer: What the sweep is run with, for the record.
         batches: The data.
 
@@ -70,11 +70,9 @@ def make_test(
     if sweep is not None and steps is not None:
         raise InputError("steps is the length of the default sweep; set it in your sweep instead")
     length = _length(batches)
-    if isinstance(sweep, RangeTest):
-        test = new_test(sweep)
-        test.fill_in(optimizer=optimizer or {}, steps_per_epoch=length)
-        return test
-    return RangeTest(sweep, steps=steps, optimizer=optimizer, steps_per_epoch=length)
+    test = new_test(sweep) if isinstance(sweep, RangeTest) else RangeTest(sweep, steps=steps)
+    test.fill_in(optimizer=optimizer or {}, steps_per_epoch=length, rewinds=True)
+    return test
 
 
 def drive(

@@ -12,7 +12,7 @@ from cyclr.errors import InputError, SpecError, complaint
 from cyclr.extras import require
 from cyclr.integrations.driver import as_recipe, drive, endless, host_random, make_test
 from cyclr.rangetest import RangeRecord, RangeTest
-from cyclr.rangetest.sweep import as_number
+from cyclr.rangetest.numbers import as_number
 from cyclr.recipe import Recipe
 from cyclr.schedules.spec import Schedule
 
@@ -165,8 +165,8 @@ def range_test(
         state: Whatever the step takes and gives; any pytree.
         batches: A re-iterable (a data loader, a list); gone through as often as the sweep needs.
         sweep: Schedule of the rate, or a :class:`~cyclr.rangetest.sweep.RangeTest` to watch. By
-            default an exponential sweep from 1e-7 to 10.
-        steps: Length of the default sweep in updates, ≥ 2; 100 if None. Not with sweep.
+            default the test finds its range by itself.
+        steps: Density of a range that the test finds, ≥ 2; 100 if None. Not with sweep.
         optimizer: What the sweep is run with, for the record: ``name``, ``momentum`` (or b1),
             ``weight_decay``. A plan moves the momentum only if told here that there is one.
         on_step: Called after every update with the running test, for progress.
@@ -181,7 +181,7 @@ def range_test(
     while True:
         with host_random(batches):
             drive(test, _updates(step, state, batches), on_step)
-        if not test.restart_lower():
+        if not test.restart():
             return test.record
 
 

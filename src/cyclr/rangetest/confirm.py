@@ -1,189 +1,150 @@
-"""Three short trial trainings that test a reading: which rates to try, and what follows.
+"""A second, slow sweep about what the first one read: two readings whose errors partly cancel.
 
-A sweep shows every rate for a step or two, and its reading is careful for the sake of models that
-diverge soon after. Whether a model takes more, a trial at eight times the rate tells, against one
-at the rate itself on the same batches. A third looks further in the direction that these two point
-to: whether still more is better, or less.
+The first sweep has to find its range and is quick. The second one knows where to look. It begins a
+tenth of the rate that was read, so that the net has moved by the time the rate matters, and shows
+every decade for up to thirty updates.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Sequence
-
-import numpy as np
+from dataclasses import replace
 
 from cyclr.errors import InputError, RecordError
-from cyclr.rangetest import divergence
-from cyclr.rangetest.reading import Reading, Trial
-from cyclr.rangetest.rules.basin import CHANCE, find_basin
-from cyclr.rangetest.rules.bounds import readable_part
+from cyclr.rangetest.reading import Reading
+from cyclr.rangetest.record import Outcome, RangeRecord
+from cyclr.rangetest.repeats import DISAGREE
+from cyclr.rangetest.rules.basin import CHANCE
+from cyclr.rangetest.rules.bounds import STILL_LOW
+from cyclr.schedules import ExponentialSweep
+from cyclr.schedules.fields import Constraint
 
-LOWER, HIGHER = 0.5, 8.0  # times max_lr is what the other trials train at
 CONFIRMED = " confirmed"  # what the rule's name of such a reading ends in
-SHARE = 0.2  # of the budget that sweep and trials may cost together
-LEAST = 10  # updates below which a cycle says nothing
-_COUNT = 3  # of trials
-_TAIL = 0.25  # share of a trial's losses, its last, that it is judged by
-_ERRORS = 2.0  # standard errors by which another rate must be better
-_WAY = 0.5  # how far to go to the winner, of the distance in the logarithm
-_FIRST = 3  # losses that a trial's fall is measured from
-FURTHER = 0.2  # how much further than max_lr's a higher trial falls that is gone to all the way
-_DIVERGED = 4.0  # what a rate that diverges itself is divided by
+SHARE = 0.2  # of the budget that both sweeps may cost together
+RULE = "edge"  # what the second sweep is read by
+_BELOW, _ABOVE = 10.0, 80.0  # times below and above max_lr that it begins and ends at
+_DECADES = math.log10(_BELOW * _ABOVE)
+_FASTEST, _SLOWEST = 15, 30  # updates to a decade
+LEAST = math.ceil(_FASTEST * _DECADES)  # updates below which it would say no more than the first
+
+_SHARE = Constraint(kind="real", gt=0, lt=1)
+_BUDGET = Constraint(kind="integer", ge=1)
 
 
-def next_rate(reading: Reading, trials: Sequence[Trial]) -> float | None:
-    """Say which peak rate to try next, after the trials so far; None if there is nothing to try.
+def second_sweep(reading: Reading, total_steps: int, share: float = SHARE) -> ExponentialSweep:
+    """Plan the sweep that confirms a reading, for any framework's range test.
 
-    First max_lr itself, then eight times that; then, if that did better, 64 times max_lr, or else
-    half of it. If max_lr itself diverges, that is the end.
-    """
-    if not trials:
-        return reading.max_lr
-    own = trials[0]
-    if len(trials) == _COUNT or not _sound(own):
-        return None
-    if len(trials) == 1:
-        return HIGHER * own.max_lr
-    return (HIGHER**2 if _leads(trials[1], own) else LOWER) * own.max_lr
-
-
-def trial_steps(swept: int, total_steps: int, share: float = SHARE) -> int:
-    """Say how long each trial may be, so that the sweep and the trials stay within the share.
+    From max_lr / 10 to 80 max_lr, at thirty updates to a decade, or as slowly as the budget allows.
 
     Args:
-        swept: Updates that the sweep has cost, ≥ 0.
+        reading: What is to be confirmed.
+        total_steps: The budget of the training to come, in updates, ≥ 1.
+        share: What both sweeps may cost together, of that budget, in (0, 1).
+
+    Raises:
+        InputError: Less than fifteen updates to a decade would be left, or the reading has been
+            confirmed before.
+        SpecError: A number breaks its bound.
+    """
+    _check_once(reading)
+    _BUDGET.check("total_steps", total_steps)
+    steps = left(reading.updates, total_steps, _SHARE.check("share", share))
+    low, high = reading.max_lr / _BELOW, reading.max_lr * _ABOVE
+    return ExponentialSweep(start_lr=low, end_lr=high, steps=steps)
+
+
+def left(swept: int, total_steps: int, share: float = SHARE) -> int:
+    """Say how many updates the second sweep has.
+
+    Args:
+        swept: Updates that the first has cost, ≥ 0.
         total_steps: The budget in updates.
         share: Of the budget, in (0, 1).
 
     Raises:
-        InputError: Less than ten updates would be left for each.
+        InputError: They are too few.
     """
-    steps = int((share * total_steps - swept) / _COUNT)
+    steps = int(share * total_steps + 1e-9) - swept
     if steps < LEAST:
-        least = math.ceil((LEAST * _COUNT + swept) / share)
+        least = math.ceil((LEAST + swept) / share - 1e-9)
         raise InputError(
-            f"total_steps must be ≥ {least} for three trials of {LEAST} updates beside a sweep "
-            f"of {swept}, got {total_steps}; go without confirming, or raise its share ({share:g})"
+            f"total_steps must be ≥ {least} for a second sweep of {LEAST} updates beside one of "
+            f"{swept}, got {total_steps}; go without confirming, or raise its share ({share:g})"
         )
-    return steps
+    return min(steps, math.ceil(_SLOWEST * _DECADES))
 
 
-def settle(reading: Reading, trials: Sequence[Trial]) -> Reading:
-    """Conclude from a reading and its trials.
+def settle(reading: Reading, record: RangeRecord) -> Reading:
+    """Conclude from a reading and the second sweep.
 
-    A trial is judged by the mean of the last quarter of its losses. Another rate wins if its mean
-    is lower by two standard errors of the differences, batch by batch; a lower rate only if the
-    loss clearly fell in the sweep as well: of a net that learns too slowly to show it, as a trained
-    one does, so short a run says no more than which rate does the least harm, and that is the
-    lowest. Then::
+    ::
 
-        max_lr  = √(max_lr · winner): half of the way to the winner, in the logarithm
-                  or winner, if that is higher and its trial fell further by more than a fifth
-                  of what the trial at max_lr itself has fallen
+        max_lr  = √(max_lr · second)    second: what the rule "edge" reads off the second sweep
         base_lr = moved along, by the same factor
-
-    Half of the way, because what some dozens of steps like best is mostly too high for a whole
-    training, and because the sweep and the trials err independently. But all the way where a higher
-    rate makes so much more progress that the reading must have been far too low.
 
     Args:
         reading: What was confirmed.
-        trials: At the rates of :func:`next_rate`, in that order, on the same batches.
+        record: What the sweep of :func:`second_sweep` saw, from the same weights.
 
     Returns:
-        A reading whose rule's name ends in ``" confirmed"``, with the trials, and without the
-        caveat that asks for them; with a caveat, and both bounds divided by four, if even the trial
-        at max_lr diverged (to what is not finite, or as
-        :func:`~cyclr.rangetest.divergence.exploded` says); and with a caveat if even the best trial
-        ended, all its last quarter long, above its first loss.
+        A reading whose rule's name ends in ``" confirmed"``, with the second record, and without
+        the caveat that asks for it; with a caveat if the two differ by more than a factor of three;
+        and with one, and both bounds divided by ten, if the second sweep diverged from its first
+        steps.
+
+    Raises:
+        InputError: The reading has been confirmed before.
     """
-    own, factor = trials[0], 1 / _DIVERGED
-    caveats = tuple(caveat for caveat in reading.caveats if CHANCE not in caveat)
-    if _sound(own):
-        best = winner(reading, trials)
-        factor = (best.max_lr / own.max_lr) ** _way(own, best)
-        if _rose(best):
-            caveats = (
-                *caveats,
-                f"The best trial, at {best.max_lr:.3g}, ended higher than it began: rates like "
-                "these may do harm. Read with another rule, or begin lower.",
-            )
+    _check_once(reading)
+    caveats = [caveat for caveat in reading.caveats if CHANCE not in caveat]
+    try:
+        known = record if record.optimizer else replace(record, optimizer=reading.optimizer)
+        second = known.read(RULE)
+    except RecordError as error:
+        diverged = record.outcome in (Outcome.DIVERGED, Outcome.NON_FINITE)
+        factor = 1 / _BELOW if diverged else 1.0
+        caveats.append(
+            f"The second sweep diverged at a tenth of max_lr already, at {record.lr[0]:.3g}; both "
+            "bounds were divided by ten. Run another range test."
+            if diverged
+            else f"The second sweep could not be read, and the bounds stay as they were: {error}"
+        )
     else:
-        caveats = (*caveats, "The trial at max_lr diverged; both bounds were divided by four.")
-    return dataclasses.replace(
+        factor = math.sqrt(second.max_lr / reading.max_lr)
+        caveats += [caveat for caveat in map(_own_words, second.caveats) if caveat not in caveats]
+        apart = max(factor, 1 / factor) ** 2
+        if apart > DISAGREE:
+            caveats.append(
+                f"The sweeps disagree: max_lr is {reading.max_lr:.3g} by the first and "
+                f"{second.max_lr:.3g} by the second, a factor of {apart:.2g}. The middle was taken."
+            )
+    return replace(
         reading,
         base_lr=reading.base_lr * factor,
         max_lr=reading.max_lr * factor,
         rule=f"{reading.rule}{CONFIRMED}",
-        caveats=caveats,
+        caveats=tuple(caveats),
         sweeps=(),
         record=None,
         stated=None,
-        trials=tuple(trials),
+        second=record,
+        updates=reading.updates + record.updates,
     )
 
 
-def lead(own: Trial, other: Trial) -> float:
-    """Say by how many standard errors the other trial's last losses are the lower ones."""
-    count = _tail(own)
-    gain = np.asarray(own.loss[-count:]) - np.asarray(other.loss[-count:])
-    error = float(gain.std(ddof=1)) / math.sqrt(count)
-    if error == 0:
-        return math.copysign(math.inf, float(gain.mean())) if gain.any() else 0.0
-    return float(gain.mean()) / error
+def _own_words(caveat: str) -> str:
+    """Word a caveat of the second sweep whose remedy is none where the range is given."""
+    if STILL_LOW not in caveat:
+        return caveat
+    return (
+        f"{STILL_LOW} of the second sweep, at {_ABOVE:g} times max_lr: the first reading is far "
+        "too low, or the net learns these batches by heart. Run another range test."
+    )
 
 
-def winner(reading: Reading, trials: Sequence[Trial]) -> Trial:
-    """Find the trial that did best, as :func:`settle` says; max_lr's own, unless another won."""
-    fell = _fell(reading)
-    best = own = trials[0]
-    for other in trials[1:]:
-        if (fell or other.max_lr > own.max_lr) and _leads(other, best):
-            best = other
-    return best
-
-
-def _way(own: Trial, best: Trial) -> float:
-    if best.max_lr <= own.max_lr:
-        return _WAY
-    count = _tail(own)
-    before, after = _mean(own.loss[:_FIRST]), _mean(own.loss[-count:])
-    fell, further = before - after, after - _mean(best.loss[-count:])
-    return 1.0 if further > FURTHER * max(fell, 0.0) else _WAY
-
-
-def _leads(other: Trial, best: Trial) -> bool:
-    return _sound(other) and lead(best, other) > _ERRORS
-
-
-def _rose(trial: Trial) -> bool:
-    return min(trial.loss[-_tail(trial) :]) > trial.loss[0]
-
-
-def _fell(reading: Reading) -> bool:
-    """Say whether the loss clearly fell in most sweeps; taken for granted without a record."""
-    if reading.record is None:
-        return True
-    verdicts = []
-    for sweep in reading.record.sweeps:
-        try:
-            verdicts.append(find_basin(*readable_part(sweep))[0].clear)
-        except RecordError:  # of several, some may be unreadable; a caveat has said so
-            continue
-    return 2 * sum(verdicts) > len(verdicts)
-
-
-def _mean(losses: Sequence[float]) -> float:
-    return sum(losses) / len(losses)
-
-
-def _tail(trial: Trial) -> int:
-    return max(3, round(_TAIL * len(trial.loss)))
-
-
-def _sound(trial: Trial) -> bool:
-    """Say whether a trial neither broke off nor exploded, be it to numbers that are finite."""
-    finite = bool(trial.loss) and all(map(math.isfinite, trial.loss))
-    return finite and not divergence.exploded(list(trial.loss))
+def _check_once(reading: Reading) -> None:
+    if reading.rule.endswith(CONFIRMED):
+        raise InputError(
+            f"reading must be one that was not confirmed yet, got {reading.rule!r}; confirm what "
+            "record.read() gives"
+        )

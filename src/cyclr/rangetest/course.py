@@ -18,7 +18,9 @@ START_LR, END_LR, STEPS = 1e-7, 10.0, 100
 _MOST = 1.5  # how far a sweep that has not turned goes on, in lengths of the default
 _HASTE = 2.0  # … and how much faster: few models need such rates, and those may be far up
 _LEAST = 20  # steps below which a record is too coarse to tell whether to go on
-_LOWER = 1e-6  # where to begin again, relative to a start that was too high
+LOWER = 1e-6  # where to begin again, relative to a start that was too high
+_AT_ONCE = 1.2  # decades within which a divergence says that the sweep began too high
+_DECADES = 8  # from 1e-7 to 10
 _WINDOW = 0.1  # share of the steps in which a loss must stay up to have turned
 _BACK = 0.12  # length of the way back, as a share of the density
 _BACK_PACE = 0.5  # … which is half as fast as the way up: recovering takes updates
@@ -48,6 +50,10 @@ class Course(Protocol):
     def steps(self) -> int:
         """How many updates are planned."""
 
+    @property
+    def at_once(self) -> int:
+        """Within how many updates a divergence says that the course began too high."""
+
     def turned(self, losses: list[float]) -> bool:
         """Say whether the loss has turned so that higher rates have nothing more to tell."""
 
@@ -59,6 +65,9 @@ class Course(Protocol):
 
     def way_back(self, top: float, told: int) -> WayBack | None:
         """Plan what follows once the loss has turned at a rate, ``told`` updates in; or nothing."""
+
+    def lower(self, spent: int) -> Course | None:
+        """Plan another attempt from below, after so many updates; or nothing."""
 
 
 class GivenCourse:
@@ -81,6 +90,7 @@ class GivenCourse:
         self.steps: int = sweep.total_steps
         self._check_order()
         self._window = max(10, round(_WINDOW * self.steps))
+        self.at_once = max(10, round(_AT_ONCE * STEPS / _DECADES))
 
     def _check_order(self) -> None:
         rates = self.sweep(np.arange(self.steps))
@@ -115,6 +125,9 @@ class GivenCourse:
     def way_back(self, top: float, told: int) -> WayBack | None:
         """Plan nothing: the schedule is run as it is."""
 
+    def lower(self, spent: int) -> None:
+        """Plan nothing: the schedule is run as it is."""
+
 
 class OwnCourse:
     """A range that the sweep finds by itself: upward by a constant ratio until the loss has turned.
@@ -140,6 +153,7 @@ class OwnCourse:
         self._to_end = 1 + round(math.log(END_LR / self.start_lr) / self._log_ratio)
         self.steps = max(2, min(self._to_end, self._most))
         self._window = max(10, round(_WINDOW * self.density))
+        self.at_once = max(10, round(_AT_ONCE * self.density / _DECADES))
         self._sweep: Schedule | None = None
 
     @property
@@ -198,5 +212,5 @@ class OwnCourse:
     def lower(self, spent: int) -> OwnCourse | None:
         """Plan another attempt, from far below; None if too few steps are left to be of use."""
         spent += self.spent
-        lower = OwnCourse(steps=self.density, start_lr=self.start_lr * _LOWER, spent=spent)
+        lower = OwnCourse(steps=self.density, start_lr=self.start_lr * LOWER, spent=spent)
         return lower if lower.steps >= self.density // 2 else None

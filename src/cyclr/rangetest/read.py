@@ -17,6 +17,7 @@ from cyclr.schedules import LinearSweep
 Rule = Callable[[RangeRecord], Bounds]
 
 _DENSE = 4.0  # steps to a decade of rates below which a record is too coarse
+_SLOW = 15.0  # … and above which, after a scout, it is slow
 _LEAST = 20  # steps below which it is in any case
 
 
@@ -112,7 +113,16 @@ def _default_rule(record: RangeRecord) -> str:
         for name, series in record.metrics.items()
         if name.endswith("accuracy")
     )
-    return "accuracy" if _is_for_accuracy(record) and enough else "basin"
+    if _is_for_accuracy(record) and enough:
+        return "accuracy"
+    return "edge" if _is_slow(record) else "basin"
+
+
+def _is_slow(record: RangeRecord) -> bool:
+    """Say whether a scout went ahead and the sweep was slow, as it is unless there was no fall."""
+    if not record.scout.lr:
+        return False
+    return float(record.sweep(1)) < float(record.sweep(0)) * 10 ** (1 / _SLOW)
 
 
 def _is_for_accuracy(record: RangeRecord) -> bool:

@@ -21,18 +21,6 @@ _FORMAT = 1
 _COUNT = Constraint(kind="integer", ge=0)
 
 
-class Trial(NamedTuple):
-    """A short training under one-cycle.
-
-    Attributes:
-        max_lr: Its peak rate.
-        loss: Loss of each update's batch; it may end early, at one that is not finite.
-    """
-
-    max_lr: float
-    loss: tuple[float, ...]
-
-
 class Intervals(NamedTuple):
     """How far the bounds can be trusted: the lowest and highest of each."""
 
@@ -62,9 +50,10 @@ class Reading:
             accuracy rule finds the accuracy by itself.
         sweeps: What the rule read off each sweep.
         record: What it was read off; None for a reading that was made by hand.
-        trials: The short trainings that confirmed it; see :mod:`cyclr.rangetest.confirm`.
-        updates: What the range test cost, way back and repeats included; 0 of a reading that was
-            made by hand.
+        second: The record of the sweep that confirmed it, if one did; see
+            :mod:`cyclr.rangetest.confirm`.
+        updates: What the range test cost, with all that belongs to it; 0 of a reading that was made
+            by hand.
         stated: Intervals of the bounds that a saved reading states, whose record is elsewhere.
     """
 
@@ -78,7 +67,7 @@ class Reading:
     metric: str | None = None
     sweeps: tuple[Bounds, ...] = ()
     record: RangeRecord | None = field(default=None, repr=False, compare=False)
-    trials: tuple[Trial, ...] = ()
+    second: RangeRecord | None = field(default=None, repr=False, compare=False)
     updates: int = 0
     stated: Intervals | None = field(default=None, repr=False, compare=False)
 
@@ -122,7 +111,7 @@ class Reading:
             "optimizer": dict(self.optimizer),
             "steps_per_epoch": self.steps_per_epoch,
             "updates": self.updates,
-            "trials": [{"max_lr": t.max_lr, "loss": jsonfile.pack(t.loss)} for t in self.trials],
+            "second": None if self.second is None else self.second.to_dict(),
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -172,15 +161,13 @@ class Reading:
 
 def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
     low, high = (_unlisted(data[f"{name}_lr_interval"]) for name in ("base", "max"))
-    for name in ("caveats", "trials"):
-        if not isinstance(data[name], list):
-            raise TypeError(f"{name} must be a list, got {data[name]!r}")
+    if not isinstance(data["caveats"], list):
+        raise TypeError(f"caveats must be a list, got {data['caveats']!r}")
     base_lr, max_lr = _rate(data["base_lr"]), _rate(data["max_lr"])
     if base_lr > max_lr:
         raise ValueError(f"base_lr must be ≤ max_lr ({max_lr:g}), got {base_lr:g}")
     optimizer = dict(data["optimizer"])
     MOMENTUM.check("optimizer.momentum", optimizer.get("momentum"))
-    trials = (Trial(_rate(t["max_lr"]), jsonfile.unpack(t["loss"])) for t in data["trials"])
     return {
         "base_lr": base_lr,
         "max_lr": max_lr,
@@ -191,7 +178,8 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
         "steps_per_epoch": PER_EPOCH.check("steps_per_epoch", data["steps_per_epoch"]),
         "metric": None if data["metric"] is None else str(data["metric"]),
         "updates": _COUNT.check("updates", data["updates"]),
-        "trials": tuple(trials),
+        # Earlier versions wrote readings without it.
+        "second": RangeRecord.from_dict(data["second"]) if data.get("second") else None,
         "stated": None if low is None or high is None else Intervals(low, high),
     }
 

@@ -71,6 +71,8 @@ class RangeRecord:
             exception that ended the sweep.
         way_back: The updates after the sweep in which the rate came down again, if there were any;
             they count in none of the above.
+        scout: The updates before the sweep in which a scout looked for where the loss diverges, if
+            one was sent; the training was put back after it, and they count in none of the above.
         repeats: Further sweeps of the same training, with the data in another order; see
             :func:`combine`.
     """
@@ -84,6 +86,7 @@ class RangeRecord:
     steps_per_epoch: int | None = None
     notes: tuple[str, ...] = ()
     way_back: Leg = NO_LEG
+    scout: Leg = NO_LEG
     repeats: tuple[RangeRecord, ...] = ()
 
     def __post_init__(self) -> None:
@@ -124,13 +127,13 @@ class RangeRecord:
         return f"<RangeRecord: {', '.join(parts)}>"
 
     def __len__(self) -> int:
-        """How many updates the sweep made, without its way back."""
+        """How many updates the sweep made, without its scout and its way back."""
         return len(self.lr)
 
     @property
     def updates(self) -> int:
-        """How many updates were made in all, by the sweep, its way back and the repeats."""
-        return sum(len(sweep.lr) + len(sweep.way_back.lr) for sweep in self.sweeps)
+        """How many updates were made in all, by scout, sweep, its way back and the repeats."""
+        return sum(len(s.scout.lr) + len(s.lr) + len(s.way_back.lr) for s in self.sweeps)
 
     @property
     def sweeps(self) -> tuple[RangeRecord, ...]:
@@ -144,8 +147,8 @@ class RangeRecord:
 
         Args:
             rule: Name of a rule of :mod:`cyclr.rangetest.rules`. By default ``"accuracy"`` when
-                the record holds an accuracy on a linear sweep (Smith's figure), otherwise
-                ``"basin"``.
+                the record holds an accuracy on a linear sweep (Smith's figure), ``"edge"``
+                when a scout went ahead of the sweep, otherwise ``"basin"``.
             metric: Name of a metric to read in place of the loss, such as ``"val_loss"``.
 
         Raises:
@@ -204,6 +207,7 @@ class RangeRecord:
                 for name, series in self.metrics.items()
             },
             **({"way_back": _pack(self.way_back)} if self.way_back.lr else {}),
+            **({"scout": _pack(self.scout)} if self.scout.lr else {}),
             # Only where there are any: earlier versions wrote, and read, records without them.
             **({"notes": list(self.notes)} if self.notes else {}),
             **({"repeats": [r.to_dict() for r in self.repeats]} if self.repeats else {}),
@@ -250,6 +254,7 @@ class RangeRecord:
                 steps_per_epoch=data["steps_per_epoch"],
                 notes=tuple(map(str, _listed(data.get("notes", [])))),
                 way_back=_unpack(data.get("way_back")),
+                scout=_unpack(data.get("scout")),
                 repeats=tuple(map(cls.from_dict, data.get("repeats", ()))),
             )
         except KeyError as error:
@@ -298,5 +303,5 @@ def _unpack(data: Any) -> Leg:
         return NO_LEG
     leg = Leg(jsonfile.unpack(data["lr"]), jsonfile.unpack(data["loss"]))
     if len(leg.lr) != len(leg.loss):
-        raise ValueError("its way back has not one loss per update")
+        raise ValueError("its scout or its way back has not one loss per update")
     return leg

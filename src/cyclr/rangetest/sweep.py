@@ -11,18 +11,19 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cyclr.errors import InputError, StateError, complaint
+from cyclr.errors import InputError, StateError
 from cyclr.rangetest import divergence
-from cyclr.rangetest.course import STEPS, Course, GivenCourse, OwnCourse, default_sweep
+from cyclr.rangetest.course import Course, GivenCourse, OwnCourse, default_sweep
+from cyclr.rangetest.numbers import as_number, plain
 from cyclr.rangetest.record import Outcome, RangeRecord, Series
+from cyclr.rangetest.rules.bounds import USUAL, under_sgd
+from cyclr.rangetest.scouting import SCOUT_ALONE, ScoutCourse
 from cyclr.rangetest.way_back import NO_LEG, Leg, WayBack
 from cyclr.schedules.spec import Schedule
 
 __all__ = ["RangeTest", "default_sweep"]
 
-_DECADES = 8  # from 1e-7 to 10
 _CLOSE = 1000  # losses up to which all are looked at after every update; later, now and then
-_AT_ONCE = 1.2  # decades within which a divergence says that the sweep began too high
 
 
 class RangeTest:
@@ -57,23 +58,35 @@ class RangeTest:
     updates (12 % of ``steps``), in which the rate comes down again by half a decade, at half the
     pace. They are kept apart from the sweep, as the record's ``way_back``.
 
+    Under SGD, if the training can be put back, a test that finds its range goes another way: a
+    scout rushes up from 1e-7 at four updates to a decade until the loss has turned; :meth:`restart`
+    then asks for the training to be put back; and the sweep proper begins far below there, at
+    thirty updates to a decade, until the loss turns again. There is no way back then. What the
+    scout saw is kept apart, as the record's ``scout``
+    (:mod:`cyclr.rangetest.scouting`). Both together take 150 steps at most.
+
     Leaving the loop early is fine: the record then says ``interrupted``.
 
     Args:
         sweep: The schedule of the rate; it must rise and have an end. It is run as given. None lets
             the test find its range.
-        steps: Without a sweep, how many steps lead from 1e-7 to 10, ≥ 2; 100 if None.
-        start_lr: Without a sweep, where to begin, in (0, 10); 1e-7 if None.
+        steps: Without a sweep, how dense the rates are, ≥ 2; 100 if None: so many updates from 1e-7
+            to 10, or after a scout three tenths of that to a decade.
+        start_lr: Without a sweep, where to begin, or where the scout does, in (0, 10); 1e-7 if
+            None.
         stop_on_divergence: Whether a clear rise of the loss ends the test. Non-finite losses
-            always do.
+            always do. If not, there is no scout.
         optimizer: What the sweep is run with, stored in the record: ``name``, ``momentum`` (or
             Adam's beta1), ``weight_decay``. :func:`~cyclr.planning.plan` moves the momentum only if
             told here that there is one.
         steps_per_epoch: Updates in an epoch, ≥ 1, if known.
+        scout: Whether to send a scout ahead under SGD, without a sweep and with ``steps`` ≥ 60.
+            None does so if a driver runs the test, which can put the training back. True is for a
+            loop of your own that puts it back whenever :meth:`restart` gives True.
 
     Raises:
         SpecError: The sweep never ends, or is not a schedule; or a number breaks its bound.
-        InputError: ``steps`` or ``start_lr`` is given beside a sweep.
+        InputError: ``steps``, ``start_lr`` or ``scout=True`` is given beside a sweep.
     """
 
     def __init__(
@@ -85,26 +98,36 @@ class RangeTest:
         stop_on_divergence: bool = True,
         optimizer: Mapping[str, Any] | None = None,
         steps_per_epoch: int | None = None,
+        scout: bool | None = None,
     ) -> None:
         if sweep is None:
             own = {"steps": steps, "start_lr": start_lr}
             given = {name: value for name, value in own.items() if value is not None}
             self._course: Course = OwnCourse(**given)  # type: ignore[arg-type] # checked there
-        elif steps is not None or start_lr is not None:
-            name = "steps" if steps is not None else "start_lr"
+        elif steps is not None or start_lr is not None or scout:
+            name = "steps" if steps is not None else "scout" if start_lr is None else "start_lr"
             raise InputError(
                 f"{name} is for a range that the test finds by itself; set it in your sweep instead"
             )
         else:
             self._course = GivenCourse(sweep)
         self._stop_on_divergence = stop_on_divergence
-        self._optimizer = {name: _plain(value) for name, value in (optimizer or {}).items()}
+        self._optimizer = {name: plain(value) for name, value in (optimizer or {}).items()}
         self._steps_per_epoch = steps_per_epoch
         self._notes: list[str] = []
         self._broke_before = False
+        self._scout, self._seen_by_scout = scout, NO_LEG
         self._begin()
+        self._send_scout(rewinds=bool(scout))
+
+    def _send_scout(self, *, rewinds: bool) -> None:
+        wanted = (rewinds if self._scout is None else self._scout) and self._stop_on_divergence
+        course = self._course
+        if wanted and isinstance(course, OwnCourse) and under_sgd(self._optimizer):
+            self._course = ScoutCourse.before(course)
 
     def _begin(self) -> None:
+        self._failure: str | None = None
         self._lr: list[float] = []
         self._loss: list[float] = []
         self._metrics: dict[str, tuple[list[int], list[float]]] = {}
@@ -145,9 +168,14 @@ class RangeTest:
         return self._way_back is not None
 
     @property
+    def is_scouting(self) -> bool:
+        """Whether this is only the scout; metrics are not kept there."""
+        return isinstance(self._course, ScoutCourse)
+
+    @property
     def finds_range(self) -> bool:
         """Whether the test finds its range by itself."""
-        return isinstance(self._course, OwnCourse)
+        return not isinstance(self._course, GivenCourse)
 
     def ask(self) -> float | None:
         """Name the rate for the next update; None when the test has ended.
@@ -216,7 +244,7 @@ class RangeTest:
         self.tell(loss=math.nan)
         if not on_way_back:  # … which had its outcome already
             self._outcome, self._way_back = Outcome.NON_FINITE, None
-            self._notes.append(why)
+            self._failure = why
 
     def _judge(self) -> Outcome | None:
         """Say whether the test has ended, and how."""
@@ -231,7 +259,7 @@ class RangeTest:
         losses = self._loss
         if len(losses) % max(1, len(losses) // _CLOSE):
             return False  # looking at all of a long record after every update would cost more
-        early = len(losses) <= 2 * self._at_once
+        early = len(losses) <= 2 * self._course.at_once
         return (
             divergence.exploded(losses)
             or (early and divergence.jumped(losses))
@@ -239,29 +267,44 @@ class RangeTest:
         )
 
     @property
-    def _at_once(self) -> int:
-        density = self._course.density if isinstance(self._course, OwnCourse) else STEPS
-        return max(10, round(_AT_ONCE * density / _DECADES))
-
-    @property
     def began_too_high(self) -> bool:
         """Whether the loss diverged within the first steps, although the very first was finite."""
         ended = self._outcome in (Outcome.DIVERGED, Outcome.NON_FINITE)
-        return ended and len(self._loss) <= self._at_once and math.isfinite(self._loss[0])
+        return ended and len(self._loss) <= self._course.at_once and math.isfinite(self._loss[0])
 
-    def restart_lower(self) -> bool:
-        """Begin again from a millionth of the first rate, with the steps that are left.
+    def restart(self) -> bool:
+        """Begin again if there is reason to, the training having been put back to where it was.
 
-        For a test that finds its range by itself and :attr:`began_too_high`. The training must have
-        been put back to where it was before the test.
+        For a test that finds its range by itself. Either the scout has come back, and the sweep
+        proper begins; or it :attr:`began_too_high`, and begins from a millionth of its first rate
+        (a two-hundredth after a scout), with the steps that are left.
 
         Returns:
             Whether it did; False when there was no reason to, or too few steps are left. A loss
             that stops being finite a million times lower too, out of the calm, does so for another
             reason than the rate.
         """
-        if not (isinstance(self._course, OwnCourse) and self.began_too_high):
+        return self._restart_lower() if self.began_too_high else self._follow_scout()
+
+    def _follow_scout(self) -> bool:
+        if not (isinstance(self._course, ScoutCourse) and self._outcome is not None):
             return False
+        broke = self._outcome is Outcome.NON_FINITE
+        calm = broke and divergence.calm(self._loss)
+        if calm and self._lr[-1] <= USUAL:
+            return False  # rather the fault of that batch than of the rate
+        if calm and self._failure is not None:
+            self._notes.append(self._failure)
+        turned = self._outcome is not Outcome.COMPLETED
+        course = self._course.then(self._lr, self._loss, turned=turned)
+        if course is None:
+            return False
+        self._seen_by_scout = Leg(tuple(self._lr), tuple(self._loss))
+        self._course = course
+        self._begin()
+        return True
+
+    def _restart_lower(self) -> bool:
         broke = self._outcome is Outcome.NON_FINITE
         calm = broke and divergence.calm(self._loss)
         if calm and self._broke_before:
@@ -273,34 +316,50 @@ class RangeTest:
         what = f"became {self._loss[-1]}" if broke else "diverged"
         self._notes.append(
             f"The loss {what} within {len(self._loss)} steps from a rate of "
-            f"{self._course.start_lr:.3g}; the sweep began again from {course.start_lr:.3g}."
+            f"{self._lr[0]:.3g}; the sweep began again from {float(course.sweep(0)):.3g}."
         )
         self._course = course
         self._begin()
         return True
 
-    def fill_in(self, *, optimizer: Mapping[str, Any], steps_per_epoch: int | None) -> None:
+    def fill_in(
+        self, *, optimizer: Mapping[str, Any], steps_per_epoch: int | None, rewinds: bool = False
+    ) -> None:
         """Take what a driver knows of the training, where it was not given when the test was made.
 
         Args:
             optimizer: As for the test itself.
             steps_per_epoch: As for the test itself.
+            rewinds: Whether the driver puts the training back when :meth:`restart` gives True.
         """
         self._optimizer = self._optimizer or dict(optimizer)
         if self._steps_per_epoch is None:
             self._steps_per_epoch = steps_per_epoch
+        if not self.has_begun:
+            self._send_scout(rewinds=rewinds)
 
     def again(self) -> RangeTest:
         """Make a test like this one that has not begun, for a repeat."""
         test = copy.copy(self)
         test._course = self._course.again()
-        test._notes, test._broke_before = [], False
+        test._notes, test._broke_before, test._seen_by_scout = [], False, NO_LEG
         test._begin()
         return test
 
     @property
     def _leg(self) -> Leg:
         return NO_LEG if self._way_back is None else self._way_back.leg
+
+    @property
+    def _unfinished(self) -> str | None:
+        return SCOUT_ALONE if self.is_scouting and self.has_begun else None
+
+    @property
+    def _told_outcome(self) -> Outcome:
+        """How the sweep ended; a scout alone is no sweep, unless it broke off for good."""
+        if self._outcome is None or (self.is_scouting and self._outcome is Outcome.DIVERGED):
+            return Outcome.INTERRUPTED
+        return self._outcome
 
     @property
     def record(self) -> RangeRecord:
@@ -311,23 +370,9 @@ class RangeTest:
             loss=tuple(self._loss),
             metrics={name: Series(tuple(s), tuple(v)) for name, (s, v) in self._metrics.items()},
             way_back=self._leg,
-            outcome=Outcome.INTERRUPTED if self._outcome is None else self._outcome,
+            scout=self._seen_by_scout,
+            outcome=self._told_outcome,
             optimizer=self._optimizer,
             steps_per_epoch=self._steps_per_epoch,
-            notes=tuple(self._notes),
+            notes=(*self._notes, *filter(None, [self._unfinished, self._failure])),
         )
-
-
-def _plain(value: Any) -> Any:
-    """Turn NumPy's and torch's numbers into Python's, which JSON can hold."""
-    return value.item() if hasattr(value, "item") else value
-
-
-def as_number(name: str, value: Any) -> float:
-    """Read one number from a Python number or anything with one element."""
-    try:
-        # Through item(): torch warns when a tensor that requires a gradient is made a float.
-        return float(value.item() if hasattr(value, "item") else value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        remedy = "reduce it to one number first, for example with .mean()"
-        raise InputError(complaint(name, "a single number", value, remedy)) from error

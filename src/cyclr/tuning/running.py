@@ -121,9 +121,10 @@ def _run(task: Task, trial: Trial, found: _Findings) -> tuple[Outcome, str]:
 
 def _range_test(trial: Trial) -> RangeTest:
     if trial.reference is None:
-        return RangeTest(steps=trial.sweep_steps)
+        return RangeTest(steps=trial.sweep_steps, scout=False)
     # Where the rate must be is known about; nothing is gained by beginning at 1e-7.
-    return RangeTest(steps=trial.sweep_steps, start_lr=min(trial.reference / _BELOW, 1.0))
+    start_lr = min(trial.reference / _BELOW, 1.0)
+    return RangeTest(steps=trial.sweep_steps, start_lr=start_lr, scout=False)
 
 
 def moved(trial: Trial, read: float) -> tuple[float, float]:

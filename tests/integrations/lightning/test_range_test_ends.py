@@ -117,8 +117,10 @@ def test_a_sweep_that_begins_too_high_begins_again_lower(kind) -> None:
 
     record = range_test(trainer(), module, digits(), on_step=on_step)
     assert record.outcome is Outcome.DIVERGED
-    assert record.lr[0] == pytest.approx(1e-19)
-    assert [lr for lr, _ in first] == pytest.approx([1e-7, 1e-13, 1e-19])
+    assert record.scout.lr[0] == pytest.approx(1e-19)
+    begun = [1e-7, 1e-13, 1e-19, record.lr[0]]  # three scouts, and the slow run
+    assert [lr for lr, _ in first] == pytest.approx(begun)
+    assert record.lr[0] <= record.scout.lr[-1] / 200 * (1 + 1e-9)
     assert len({loss for _, loss in first}) == 1  # from the same weights and batch
     again = [note for note in record.notes if "the sweep began again from" in note]
     assert [note.rsplit(" ", 1)[1] for note in again] == ["1e-13.", "1e-19."]

@@ -59,7 +59,7 @@ def test_validation_in_some_processes_only_is_refused_in_all(ranks) -> None:
 def test_the_loss_is_the_mean_over_processes(ranks) -> None:
     one, two = (rank["sweep"]["own"] for rank in ranks)
     record = RangeRecord.from_dict(ranks[0]["sweep"]["record"])
-    losses = [*record.loss, *record.way_back.loss]
+    losses = [*record.scout.loss, *record.loss, *record.way_back.loss]
     assert len(one) == len(two) == record.updates
     assert one != two  # each has its own part of the data
     assert losses == pytest.approx(np.mean([one, two], axis=0), rel=1e-6)

@@ -51,8 +51,8 @@ def range_test(
         y: Targets, if x is arrays; None for a model compiled without a loss of targets.
         batch_size: Examples in a batch, ≥ 1, if x is arrays; they are then shuffled.
         sweep: Schedule of the rate, or a :class:`~cyclr.rangetest.sweep.RangeTest` to watch. By
-            default an exponential sweep from 1e-7 to 10.
-        steps: Length of the default sweep in updates, ≥ 2; 100 if None. Not with sweep.
+            default the test finds its range by itself.
+        steps: Density of a range that the test finds, ≥ 2; 100 if None. Not with sweep.
         on_step: Called after every update with the running test, for progress.
 
     Raises:
@@ -77,7 +77,7 @@ def range_test(
     while True:
         with restored(model, batches), _settable_rate(model, optimizer) as rate:
             drive(test, _updates(model, rate, batches), on_step)
-        if not test.restart_lower():
+        if not test.restart():
             return test.record
 
 

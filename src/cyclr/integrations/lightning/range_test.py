@@ -17,7 +17,7 @@ from cyclr.integrations.lightning.traceless import interruptible, is_datamodule,
 from cyclr.integrations.lightning.trainers import trainer_like
 from cyclr.integrations.nonfinite import story
 from cyclr.integrations.torch.attributes import Attributes
-from cyclr.integrations.torch.groups import describe, set_value
+from cyclr.integrations.torch.groups import describe, set_value, wrapped
 from cyclr.integrations.torch.nonfinite import blames_values
 from cyclr.integrations.torch.snapshot import Snapshot
 from cyclr.rangetest import RangeRecord, RangeTest
@@ -61,7 +61,7 @@ def range_test(
             you want to watch or whose record you want even after an interruption. By default the
             test finds its range by itself: see :class:`~cyclr.rangetest.sweep.RangeTest`; if it
             began too high, everything is put back and it is begun again lower.
-        steps: Without a sweep, how many steps lead from 1e-7 to 10, ≥ 2; 100 if None.
+        steps: Without a sweep, how dense its rates are, ≥ 2; 100 if None.
         metrics: Names under which ``training_step`` logs what the record shall hold too, such as
             ``("train_accuracy",)``.
         on_step: Called after every update with the running test, for progress.
@@ -91,7 +91,7 @@ def range_test(
         _sweep(trainer, module, data, _Sweeper(test, metrics, on_step))
         if test.step == 0:
             raise DataError("data is empty: there is not a single batch to train on")
-        if not test.restart_lower():
+        if not test.restart():
             return test.record
 
 
@@ -163,13 +163,15 @@ class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is
     def on_train_start(self, trainer: Any, *_: Any) -> None:
         """Begin the test, with what is known only now."""
         batches = trainer.num_training_batches
+        names = " + ".join(dict.fromkeys(type(wrapped(o)).__name__ for o in trainer.optimizers))
         self._test.fill_in(
-            optimizer=describe(trainer.optimizers[0]),
+            optimizer={**describe(trainer.optimizers[0]), "name": names},
             steps_per_epoch=(
                 math.ceil(batches / trainer.accumulate_grad_batches)
                 if math.isfinite(batches)
                 else None
             ),
+            rewinds=True,
         )
         self._lr = self._test.ask()
         trainer.should_stop = self._lr is None

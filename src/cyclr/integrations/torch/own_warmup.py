@@ -1,19 +1,18 @@
 """Optimizers that warm themselves up: RAdam moves at a share of its rate that grows for long.
 
-A sweep of a hundred updates, or a trial of fifty, would see rates as harmless that are several
-times too high once the optimizer has warmed up. So both divide the share out.
+A sweep of a hundred updates would see rates as harmless that are several times too high once the
+optimizer has warmed up. So it divides the share out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 from torch.optim.optimizer import Optimizer
 
-from cyclr.integrations.torch.groups import set_value, wrapped
+from cyclr.integrations.torch.groups import wrapped
 
 _TRACTABLE = 5.0  # ρ up to which RAdam makes plain steps of momentum, whose size is another
 
@@ -43,23 +42,6 @@ def share_of_rate(optimizer: Optimizer, group: dict[str, Any]) -> float:
     if type(optimizer).__name__ != "RAdam" or "betas" not in group:
         return 1.0
     return _rectification(float(group["betas"][1]), _updates(optimizer, group) + 1)
-
-
-@contextmanager
-def divided_out(optimizer: Optimizer) -> Iterator[None]:
-    """Raise the rates for one update, so that it moves at them, and set them back."""
-    raised = [
-        (group, float(group["lr"]), share)
-        for group in optimizer.param_groups
-        if (share := share_of_rate(optimizer, group)) < 1
-    ]
-    for group, lr, share in raised:
-        set_value(group, "lr", lr / share)
-    try:
-        yield
-    finally:
-        for group, lr, _ in raised:
-            set_value(group, "lr", lr)
 
 
 def _updates(optimizer: Optimizer, group: dict[str, Any]) -> int:

@@ -26,7 +26,6 @@ from cyclr.integrations.torch.nonfinite import each_warning_once
 from cyclr.integrations.torch.processes import Processes
 from cyclr.integrations.torch.snapshot import Snapshot
 from cyclr.integrations.torch.steps import Loss, TrainStep, default_step
-from cyclr.integrations.torch.surroundings import owners_of
 from cyclr.integrations.torch.sweeping import Rates, Sweeper, endless, unheard
 from cyclr.rangetest import RangeRecord, RangeTest, combine
 from cyclr.schedules.fields import Constraint
@@ -96,7 +95,7 @@ def range_test(
             you want to watch or whose record you want even after an interruption. By default the
             test finds its range by itself: see :class:`~cyclr.rangetest.sweep.RangeTest`; if it
             began too high, it is begun again lower.
-        steps: Without a sweep, how many steps lead from 1e-7 to 10, ≥ 2; 100 if None.
+        steps: Without a sweep, how dense its rates are, ≥ 2; 100 if None.
         repeats: How often to sweep, ≥ 1, each time from the same weights and with the batches and
             random numbers that come next. The record holds all; its reading is the median, with an
             interval.
@@ -144,9 +143,7 @@ def range_test(
             *models,
             *optimizers,
             batches,
-            *owners_of(train_step),
-            *owners_of(validate),
-            called=(loss_fn, scaler),
+            called=(loss_fn, scaler, train_step, validate),
             folder=snapshot_dir,
         ) as memory,
         unheard(optimizers),
@@ -154,7 +151,8 @@ def range_test(
         torch.enable_grad(),
         contextlib.closing(endless(batches, accumulate if own else None)) as stream,
     ):
-        test.fill_in(optimizer=facts, steps_per_epoch=_steps_per_epoch(batches, accumulate))
+        length = _steps_per_epoch(batches, accumulate)
+        test.fill_in(optimizer=facts, steps_per_epoch=length, rewinds=True)
         sweeper = Sweeper(
             models=models,
             rates=rates,

@@ -22,7 +22,7 @@ from cyclr.integrations.torch.nonfinite import blames_values
 from cyclr.integrations.torch.own_warmup import share_of_rate
 from cyclr.integrations.torch.processes import Processes
 from cyclr.rangetest import RangeRecord, RangeTest
-from cyclr.rangetest.sweep import as_number
+from cyclr.rangetest.numbers import as_number
 
 
 class Rates:
@@ -98,12 +98,12 @@ class Sweeper:
     on_step: Callable[[RangeTest], None] | None
 
     def run(self, test: RangeTest, put_back: Callable[[], None]) -> RangeRecord:
-        """Run a test; if it began too high, put the training back and begin lower."""
+        """Run a test, and put the training back as often as it asks to begin again."""
         self._agree(test)
         self.rates.separate()
         while True:
             self._run_once(test)
-            if not test.restart_lower():
+            if not test.restart():
                 return test.record
             put_back()
 
@@ -155,7 +155,9 @@ class Sweeper:
 
     def _validated(self, test: RangeTest) -> dict[str, float]:
         every = self.validate_every or max(1, test.steps // 20)
-        if self.validate is None or test.on_way_back or test.step % every:
+        # Of a scout once, so that what is wrong with it shows at once.
+        elsewhere = test.on_way_back or (test.is_scouting and test.step > 0)
+        if self.validate is None or elsewhere or test.step % every:
             return {}
         with _all_evaluating(self.models):
             found: Any = self.validate()

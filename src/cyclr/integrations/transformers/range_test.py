@@ -42,9 +42,9 @@ def range_test(
     Args:
         trainer: Your Trainer, in one process on one device.
         sweep: Schedule of the rate, or a :class:`~cyclr.rangetest.sweep.RangeTest` whose progress
-            you want to watch or whose record you want even after an interruption. By default an
-            exponential sweep from 1e-7 to 10.
-        steps: Length of the default sweep in updates, ≥ 2; 100 if None. Not with sweep.
+            you want to watch or whose record you want even after an interruption. By default the
+            test finds its range by itself.
+        steps: Density of a range that the test finds, ≥ 2; 100 if None. Not with sweep.
         validate: ``validate(model)`` gives metrics by name, such as ``{"val_accuracy": 0.9}``.
         validate_every: Updates between validations, ≥ 1; a twentieth of the sweep if None.
         on_step: Called after every update with the running test, for progress.

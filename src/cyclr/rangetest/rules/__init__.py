@@ -7,6 +7,7 @@ from cyclr.rangetest.rules.accuracy import accuracy
 from cyclr.rangetest.rules.basin import basin
 from cyclr.rangetest.rules.bounds import Bounds
 from cyclr.rangetest.rules.decade import decade
+from cyclr.rangetest.rules.edge import edge
 from cyclr.rangetest.rules.knee import knee
 from cyclr.rangetest.rules.peers import PEER_RULES
 
@@ -14,8 +15,9 @@ RULES: dict[str, Callable[[RangeRecord], Bounds]] = {
     "accuracy": accuracy,
     "basin": basin,
     "decade": decade,
+    "edge": edge,
     "knee": knee,
     **PEER_RULES,
 }
 
-__all__ = ["RULES", "Bounds", "accuracy", "basin", "decade", "knee"]
+__all__ = ["RULES", "Bounds", "accuracy", "basin", "decade", "edge", "knee"]

@@ -23,7 +23,7 @@ _RECOVERED = 0.8  # share of the fall that is there again where the way back has
 _AGREEING = 5  # losses on the way back whose average says so
 _FAR = 3.0  # how many times higher the way back must read to be remarked on
 _STARTED = 0.1  # share of the fall by which the loss has begun to move
-CHANCE = "which chance may decide"  # in the caveat that trials settle
+CHANCE = "which chance may decide"  # in the caveat that a second sweep settles
 _NEAREST, _FARTHEST = 3.0, 10.0  # max_lr / base_lr stays between these
 
 

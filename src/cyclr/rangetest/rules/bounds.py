@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +13,10 @@ from cyclr.rangetest.record import Outcome, RangeRecord
 
 Floats = npt.NDArray[np.float64]
 
-_USUAL = 1e-2  # a rate above which even a single update may make a loss explode
+USUAL = 1e-2  # a rate above which even a single update may make a loss explode
 _OFTEN = 4.0  # times that a sweep sees its data, from which on it may learn it by heart
 _FAINT = 6.0  # deviations of a batch's loss that a fall may be for that to be all of it
+STILL_LOW = "The loss was still low at the end"  # how a caveat about that begins
 BASE_SHARE = 4.0  # of max_lr, where a rule reads nothing better: arXiv 1506.01186, section 3.3
 
 
@@ -91,10 +93,11 @@ def noise(loss: Floats) -> Noise:
     # Over the whole sweep: ten differences say little, and the median ignores an exploding end.
     spread = float(scale * np.median(np.abs(np.diff(loss))))
     # Rounded losses, and shares of few examples, often do not differ at all from one to the next.
-    return Noise(float(np.median(head)), max(spread, _least_step(loss)))
+    return Noise(float(np.median(head)), max(spread, least_step(loss)))
 
 
-def _least_step(loss: Floats) -> float:
+def least_step(loss: Floats) -> float:
+    """Find the smallest difference between losses that differ; 0 if none do."""
     steps = np.diff(np.unique(loss))
     return float(steps.min()) if steps.size else 0.0
 
@@ -112,6 +115,15 @@ def running_mean(values: Any, width: int) -> Floats:
         mean[reach] = series[: 2 * reach + 1].mean()
         mean[series.size - 1 - reach] = series[series.size - 1 - 2 * reach :].mean()
     return mean
+
+
+def under_sgd(optimizer: Mapping[str, Any]) -> bool:
+    """Say whether the optimizer is SGD, whose rates have a limit that the loss explodes at.
+
+    Optimizers that divide by the gradient's size move as far at any loss: they do not explode but
+    drift away, at rates that depend on how long they have been at it.
+    """
+    return str(optimizer.get("name", "")).lower() == "sgd"
 
 
 def doubts(record: RangeRecord, loss: Floats, top: int) -> tuple[str, ...]:
@@ -137,10 +149,7 @@ def doubts(record: RangeRecord, loss: Floats, top: int) -> tuple[str, ...]:
             "support a conclusion. Use more steps, a wider range or a larger batch."
         )
     elif record.outcome is Outcome.COMPLETED and top >= loss.size - max(2, loss.size // 20):
-        found.append(
-            "The loss was still low at the end of the sweep: a higher rate may be better. "
-            "Sweep to a higher end_lr."
-        )
+        found.append(_still_low(record))
     elif fall < _FAINT * spread and _passes(record) >= _OFTEN:
         measured = [name for name in record.metrics if name.endswith("loss")]
         remedy = f"Read {measured[0]}" if measured else "Measure a validation loss, and read that"
@@ -155,6 +164,23 @@ def doubts(record: RangeRecord, loss: Floats, top: int) -> tuple[str, ...]:
             "Lower start_lr."
         )
     return tuple(found)
+
+
+def _still_low(record: RangeRecord) -> str:
+    """Say what it means that a loss stays low to the end of the sweep."""
+    if not record.scout.lr:
+        return f"{STILL_LOW} of the sweep: a higher rate may be better. Sweep to a higher end_lr."
+    times = record.lr[-1] / record.scout.lr[-1]
+    if times < 1:
+        return (
+            f"{STILL_LOW}, at {record.lr[-1]:.3g}, where the steps ran out: a higher rate may be "
+            "better. Take more steps, or a sweep of your own."
+        )
+    return (
+        f"{STILL_LOW}, at {times:.1f} times the rate at which a scout saw it diverge: the net may "
+        "have learned these batches by heart, or may stand more. Sweep with more data, or compare "
+        "rates by cyclr tune."
+    )
 
 
 def _passes(record: RangeRecord) -> float:
@@ -174,7 +200,7 @@ def _broke_off(record: RangeRecord) -> str:
         f"The loss became {record.loss[step]} at step {step}, at a rate of {record.lr[step]:.3g}, "
         "before it had moved: "
     )
-    if record.lr[step] > _USUAL:
+    if record.lr[step] > USUAL:
         return f"{what}it may have exploded within an update. Sweep with more steps.{why}"
     return (
         f"{what}rather the fault of that batch, or of the model, than of the rate. "
