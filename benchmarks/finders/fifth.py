@@ -1,6 +1,6 @@
-"""A fifth set kept aside: written down before any of it was run, after the slow sweep was settled.
+"""A fifth set kept aside: written down before any of it was run, after SGD had got its slow sweep.
 
-Mostly under SGD, with and without momentum, because that is where the default had changed.
+Mostly under SGD, with and without momentum. In view of it ``edge`` was changed once more.
 """
 
 from __future__ import annotations

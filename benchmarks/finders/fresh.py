@@ -1,7 +1,7 @@
 """Tasks kept aside once ``held_out`` had been looked at: written down before any of them was run.
 
-Again other data, losses, nets and optimizers, and small. The default rule was not changed in view
-of them; ``edge`` and the slow sweep under SGD were. ``latest`` and others came after.
+Again other data, losses, nets and optimizers, and small. ``basin`` was not changed in view of them;
+``edge`` and the slow sweep under SGD were. ``latest`` and others came after.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _ABOVE = 8.0  # times where the scout turned
 _NOTHING = 1e-12  # the rate that stands for a record that cannot be read
 
 
-def under_sgd(names: Iterable[str]) -> list[str]:
+def swept_slowly(names: Iterable[str]) -> list[str]:
     """List the tasks that have quick sweeps and slow ones, but for tables of 300 rows."""
     hard = sweeps.tables()
     return [n for n in names if n not in hard and sweeps.load(n, 0).scout.lr]
@@ -53,7 +53,7 @@ def _max_lr(record: Any, rule: str) -> float:
 def run(names: Iterable[str], jobs: int) -> None:
     """Compute what is missing."""
     paces = [str(pace) for pace in PACES]
-    Answers("paces").compute(read, paces, under_sgd(names), jobs, most=len(SEEDS))
+    Answers("paces").compute(read, paces, swept_slowly(names), jobs, most=len(SEEDS))
 
 
 def _share(name: str, rule: str, pace: int) -> float:
@@ -76,7 +76,7 @@ def markdown(sets: Mapping[str, Iterable[str]]) -> list[str]:
                 _share, rule=rule, pace=pace
             )
     return sets_table(
-        "sweep and rule", {head: under_sgd(names) for head, names in sets.items()}, ways
+        "sweep and rule", {head: swept_slowly(names) for head, names in sets.items()}, ways
     )
 
 
@@ -110,5 +110,5 @@ def edges(sets: Mapping[str, Iterable[str]]) -> list[str]:
             _at, margin=margin, last=True
         )
     return sets_table(
-        "slow sweep read by", {head: under_sgd(names) for head, names in sets.items()}, ways
+        "slow sweep read by", {head: swept_slowly(names) for head, names in sets.items()}, ways
     )

@@ -35,27 +35,28 @@ Scores of suggested rates are interpolated from the oracle's grid, over the loga
 
 """
 _FRESH = """
-## Tasks kept aside since then
+## A second set kept aside
 
 The same on thirteen more (`fresh.py`).
 
 """
 _LATEST = """
-## Tasks kept aside after those
+## A third set kept aside
 
 The same on twelve more (`latest.py`).
 
 """
 _FOURTH = """
-## Tasks kept aside to the end
+## A fourth set kept aside
 
 The same on twelve more (`fourth.py`).
 
 """
 _FIFTH = """
-## Tasks kept aside since SGD is swept slowly
+## A fifth set kept aside
 
-Thirteen more (`fifth.py`), written down before any of them was run, when all else was settled.
+Thirteen more (`fifth.py`), written down before any of them was run. In view of these, `edge` reads
+the first exit from the low stretch.
 
 """
 
@@ -131,7 +132,7 @@ def _sets() -> dict[str, list[str]]:
 
 def _families() -> dict[str, list[str]]:
     """Part all tasks but the tables of 300 rows by what their range test is."""
-    slow = paces.under_sgd(BY_NAME)
+    slow = paces.swept_slowly(BY_NAME)
     quick = [name for name in BY_NAME if name not in (*slow, *sweeps.tables())]
     return {f"{len(slow)} under SGD": slow, f"{len(quick)} under other optimizers": quick}
 

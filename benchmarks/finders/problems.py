@@ -4,7 +4,7 @@ Real data, nets with and without BatchNorm, every common optimizer, clipped and 
 to 512, from scratch and fine-tuning. ``HALVES`` are fixed: constants of a rule are chosen on one
 half and reported on the other, then the other way round. Five more sets were kept aside in turn:
 ``HELD_OUT``, ``FRESH``, ``LATEST``, ``FOURTH`` and ``FIFTH``, each written down before it was run,
-and looked at before the next. ``basin`` was not changed in view of any, ``edge`` of the last.
+and looked at before the next. ``basin`` was not changed in view of any, ``edge`` in view of all.
 """
 
 from __future__ import annotations

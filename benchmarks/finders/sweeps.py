@@ -91,16 +91,16 @@ def load(name: str, seed: int) -> RangeRecord:
 
 def quick(name: str, seed: int) -> RangeRecord:
     """Read the record of a quick sweep; that of any optimizer but SGD is one already."""
-    found = QUICK / path(name, seed).name
-    return RangeRecord.load(found) if found.exists() else load(name, seed)
+    kept = load(name, seed)
+    return RangeRecord.load(QUICK / path(name, seed).name) if kept.scout.lr else kept
 
 
 def _one(name: str, seed: int) -> None:
     torch.set_num_threads(1)
     record = sweep(BY_NAME[name], seed)
-    record.save(path(name, seed))
-    if record.scout.lr:
+    if record.scout.lr:  # first, so that neither is missing where the other is there
         sweep(BY_NAME[name], seed, RangeTest(scout=False)).save(QUICK / path(name, seed).name)
+    record.save(path(name, seed))
 
 
 def run(chosen: list[Problem], jobs: int) -> None:

@@ -22,7 +22,7 @@ from cyclr.schedules import (
 from cyclr.schedules.fields import Constraint
 
 _MOMENTUM = (0.85, 0.95)  # arXiv 1803.09820, section 4.3
-_FALL = 0.7  # how readings fall with 1 − momentum; see the page about the rules
+_FALL = 0.7  # corrects readings for how they fall with momentum; see the page about the rules
 _NEAR = 0.01  # a factor so near to one is none
 _LEAST_MOMENTUM = 0.8  # below this the sweep says little about momenta of .85 to .95
 
@@ -61,8 +61,8 @@ def plan(
             otherwise None. With warm restarts ``"auto"`` is None: opposite to the rate, the
             momentum would jump at every restart, and the authors keep it constant.
 
-    A sweep under SGD alone reads less the higher its momentum β, about as ``(1 − β)^0.7``, while
-    the best rate under a momentum of .85 to .95 hardly changes. So with ``"auto"`` both bounds are
+    A sweep under SGD alone reads less the higher its momentum β, while the best rate under a
+    momentum of .85 to .95 hardly changes. So with ``"auto"`` both bounds are
     multiplied by ``((1 − .9) / (1 − β))^0.7``, with a note.
 
     Raises:

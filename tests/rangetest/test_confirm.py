@@ -216,6 +216,7 @@ def test_a_second_sweep_that_diverges_at_once_divides_the_bounds_by_ten(loss, ou
         ([1.5] * 20, Outcome.INTERRUPTED, "the loss is 1.5 at every rate"),
         ([2.3, 2.2, 2.1], Outcome.INTERRUPTED, "the record holds 3 finite losses"),
         ([], Outcome.INTERRUPTED, "the record holds 0 finite losses"),
+        ([math.nan, math.nan], Outcome.NON_FINITE, "the loss is nan at the first step"),
     ],
 )
 def test_one_that_says_nothing_leaves_them_as_they_are(loss, outcome, why: str) -> None:

@@ -92,7 +92,9 @@ def test_a_driver_that_rewinds_sends_one_unless_told_not_to() -> None:
 
 def test_a_sweep_of_ones_own_has_no_scout() -> None:
     sweep = ExponentialSweep(start_lr=1e-4, end_lr=1.0, steps=100)
-    with pytest.raises(InputError, match="scout is for a range that the test finds by itself"):
+    with pytest.raises(
+        InputError, match="scout is for a range that the test finds by itself; leave it out"
+    ):
         RangeTest(sweep, scout=True)
     test = RangeTest(sweep)
     test.fill_in(optimizer=SGD, steps_per_epoch=None, rewinds=True)
@@ -110,7 +112,7 @@ def test_a_scout_alone_says_so() -> None:
     assert test.record.notes == ("Only the scout has run; the sweep proper did not follow.",)
     assert test.record.scout.lr == ()
     assert test.record.updates == test.step
-    assert "interrupted" in " ".join(test.record.read().caveats)
+    assert "go on as test.restart() says" in " ".join(test.record.read().caveats)
     assert test.restart()
     assert test.record.notes == ()
 
@@ -138,7 +140,7 @@ def test_a_loss_that_stays_low_is_followed_up_to_eight_times_the_scout_s_end() -
     assert sum(runs) == 150  # this one begins so low that they do not suffice for all
 
 
-@pytest.mark.parametrize("steps", [60, 100])
+@pytest.mark.parametrize("steps", [60, 100, 300])
 def test_a_flat_loss_is_swept_again_evenly_with_the_steps_that_are_left(steps: int) -> None:
     test, runs = _run(_flat, steps=steps)
     assert runs == [64, 3 * steps // 2 - 64]
@@ -203,6 +205,16 @@ def test_a_scout_that_begins_too_high_begins_again_lower() -> None:
     assert record.updates == sum(runs[1:])
 
 
+def test_scouts_may_use_up_all_steps() -> None:
+    """Three begin too high, and the fourth sees nothing: there is no slow run."""
+    made = iter([*[curve(10.0 ** -(12 + 6 * k), noise=0.02) for k in range(3)], _flat()])
+    test, runs = _run(lambda: next(made), steps=60)
+    assert sum(runs) <= 90
+    assert test.is_scouting
+    assert test.record.outcome is Outcome.INTERRUPTED
+    assert "Only the scout has run" in " ".join(test.record.notes)
+
+
 def test_a_slow_run_that_begins_too_high_begins_again_lower() -> None:
     made = iter([curve(1.0, noise=0.02), *[curve(1e-5, noise=0.02) for _ in range(3)]])
     test, runs = _run(lambda: next(made))
@@ -233,7 +245,7 @@ def test_a_repeat_needs_no_scout() -> None:
     test, _ = _run(_curve(0.1))
     again = test.again()
     assert not again.is_scouting
-    assert again.record.scout.lr == ()
+    assert again.record.scout == test.record.scout  # which led to its range as well
     assert again.sweep(0) == test.record.lr[0]
     assert again.sweep(1) == pytest.approx(test.record.lr[1])
     assert again.steps >= test.steps
@@ -243,7 +255,9 @@ def test_it_is_saved_and_counted(tmp_path) -> None:
     record = _run(_curve(0.1))[0].record
     record.save(tmp_path / "r.json")
     assert RangeRecord.load(tmp_path / "r.json") == record
-    assert combine([record, record]).updates == 2 * record.updates
+    both = combine([record, replace(record, loss=tuple(x + 0.01 for x in record.loss))])
+    assert both.updates == record.updates + len(record)  # the scout once
+    assert [sweep.read().rule for sweep in both.sweeps] == ["edge", "edge"]
     assert "scout" not in replace(record, scout=type(record.scout)()).to_dict()
 
 

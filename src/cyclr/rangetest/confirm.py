@@ -62,7 +62,7 @@ def left(swept: int, total_steps: int, share: float = SHARE) -> int:
         share: Of the budget, in (0, 1).
 
     Raises:
-        InputError: They are too few.
+        InputError: They are fewer than 44, which is fifteen to a decade.
     """
     steps = int(share * total_steps + 1e-9) - swept
     if steps < LEAST:
@@ -101,7 +101,9 @@ def settle(reading: Reading, record: RangeRecord) -> Reading:
         known = record if record.optimizer else replace(record, optimizer=reading.optimizer)
         second = known.read(RULE)
     except RecordError as error:
-        diverged = record.outcome in (Outcome.DIVERGED, Outcome.NON_FINITE)
+        ended = record.outcome in (Outcome.DIVERGED, Outcome.NON_FINITE)
+        # The first sweep went through the same batches, so it is not theirs but the rate's fault.
+        diverged = ended and math.isfinite(record.loss[0])
         factor = 1 / _BELOW if diverged else 1.0
         caveats.append(
             f"The second sweep diverged at a tenth of max_lr already, at {record.lr[0]:.3g}; both "

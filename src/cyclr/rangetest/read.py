@@ -12,6 +12,7 @@ from cyclr.rangetest.record import Outcome, RangeRecord
 from cyclr.rangetest.repeats import median
 from cyclr.rangetest.rules import RULES, Bounds
 from cyclr.rangetest.rules.accuracy import LEAST
+from cyclr.rangetest.scouting import SCOUT_ALONE
 from cyclr.schedules import LinearSweep
 
 Rule = Callable[[RangeRecord], Bounds]
@@ -93,7 +94,9 @@ def _positive(bounds: Bounds) -> Bounds:
 def _doubts(record: RangeRecord, metric: str | None) -> list[str]:
     """Say what makes any rule's conclusion from a sweep doubtful."""
     found = []
-    if record.outcome is Outcome.INTERRUPTED:
+    if SCOUT_ALONE in record.notes:
+        found.append(f"{SCOUT_ALONE} Put the training back, and go on as test.restart() says.")
+    elif record.outcome is Outcome.INTERRUPTED:
         found.append("The sweep was interrupted; higher rates were not tried.")
     low, high = record.lr[0], record.lr[-1]
     decades = math.log10(high / low) if low > 0 and not isinstance(record.sweep, LinearSweep) else 0
@@ -119,8 +122,8 @@ def _default_rule(record: RangeRecord) -> str:
 
 
 def _is_slow(record: RangeRecord) -> bool:
-    """Say whether a scout went ahead and the sweep was slow, as it is unless there was no fall."""
-    if not record.scout.lr:
+    """Say whether a scout went ahead of a slow sweep, not of an even one over all of its range."""
+    if not record.scout.lr or record.sweep(0) == record.scout.lr[0]:
         return False
     return float(record.sweep(1)) < float(record.sweep(0)) * 10 ** (1 / _SLOW)
 

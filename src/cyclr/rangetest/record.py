@@ -133,7 +133,10 @@ class RangeRecord:
     @property
     def updates(self) -> int:
         """How many updates were made in all, by scout, sweep, its way back and the repeats."""
-        return sum(len(s.scout.lr) + len(s.lr) + len(s.way_back.lr) for s in self.sweeps)
+        made = sum(len(sweep.lr) + len(sweep.way_back.lr) for sweep in self.sweeps)
+        # Repeats share the scout of the first. Its losses as text: NaN is not equal to itself.
+        scouts = {(s.scout.lr, repr(s.scout.loss)) for s in self.sweeps}
+        return made + sum(len(lr) for lr, _ in scouts)
 
     @property
     def sweeps(self) -> tuple[RangeRecord, ...]:
@@ -148,7 +151,7 @@ class RangeRecord:
         Args:
             rule: Name of a rule of :mod:`cyclr.rangetest.rules`. By default ``"accuracy"`` when
                 the record holds an accuracy on a linear sweep (Smith's figure), ``"edge"``
-                when a scout went ahead of the sweep, otherwise ``"basin"``.
+                when a scout went ahead of a slow sweep, otherwise ``"basin"``.
             metric: Name of a metric to read in place of the loss, such as ``"val_loss"``.
 
         Raises:

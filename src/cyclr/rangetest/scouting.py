@@ -95,11 +95,11 @@ class ScoutCourse:
         """
         spent, half = self.spent + len(lr), _half_fallen(lr, loss)
         left = longest(self.density) - spent
+        if left < _FEWEST:
+            return None
         if not turned and half == math.inf:
             even = ExponentialSweep(start_lr=self.start_lr, end_lr=lr[-1], steps=left)
             return GivenCourse(even)
-        if left < _FEWEST:
-            return None
         start, end = half / _BELOW_FALL, lr[-1]
         if turned:
             start, end = min(start, lr[-1] / _BELOW_TURN), _ABOVE_TURN * lr[-1]

@@ -106,9 +106,8 @@ class RangeTest:
             self._course: Course = OwnCourse(**given)  # type: ignore[arg-type] # checked there
         elif steps is not None or start_lr is not None or scout:
             name = "steps" if steps is not None else "scout" if start_lr is None else "start_lr"
-            raise InputError(
-                f"{name} is for a range that the test finds by itself; set it in your sweep instead"
-            )
+            remedy = "leave it out" if name == "scout" else "set it in your sweep instead"
+            raise InputError(f"{name} is for a range that the test finds by itself; {remedy}")
         else:
             self._course = GivenCourse(sweep)
         self._stop_on_divergence = stop_on_divergence
@@ -171,11 +170,6 @@ class RangeTest:
     def is_scouting(self) -> bool:
         """Whether this is only the scout; metrics are not kept there."""
         return isinstance(self._course, ScoutCourse)
-
-    @property
-    def finds_range(self) -> bool:
-        """Whether the test finds its range by itself."""
-        return not isinstance(self._course, GivenCourse)
 
     def ask(self) -> float | None:
         """Name the rate for the next update; None when the test has ended.
@@ -342,7 +336,7 @@ class RangeTest:
         """Make a test like this one that has not begun, for a repeat."""
         test = copy.copy(self)
         test._course = self._course.again()
-        test._notes, test._broke_before, test._seen_by_scout = [], False, NO_LEG
+        test._notes, test._broke_before = [], False
         test._begin()
         return test
 
@@ -357,7 +351,8 @@ class RangeTest:
     @property
     def _told_outcome(self) -> Outcome:
         """How the sweep ended; a scout alone is no sweep, unless it broke off for good."""
-        if self._outcome is None or (self.is_scouting and self._outcome is Outcome.DIVERGED):
+        broke_off = self._outcome is Outcome.NON_FINITE
+        if self._outcome is None or (self.is_scouting and not broke_off):
             return Outcome.INTERRUPTED
         return self._outcome
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 
 class Leg(NamedTuple):
-    """Updates made after the sweep, while the rate comes down; both empty where there were none."""
+    """Updates made before or after the sweep proper; both empty where there were none."""
 
     lr: tuple[float, ...] = ()
-    """Rate of each update, falling."""
+    """Rate of each update, which falls on the way back and rises under a scout."""
     loss: tuple[float, ...] = ()
     """Loss of its batch, measured just before it."""
 

@@ -136,6 +136,19 @@ def test_a_step_that_raises_at_nan_ends_the_test_with_a_note() -> None:
     assert state(model) == before
 
 
+def test_a_scout_goes_ahead_under_sgd_from_the_same_weights() -> None:
+    model = classifier(keras.optimizers.SGD(0.1, momentum=0.9))
+    before, seen = state(model), []
+    test = RangeTest()
+    watch = lambda test: seen.append((test.is_scouting, test.record.loss[0]))  # noqa: E731
+    record = range_test(model, *data(), batch_size=64, sweep=test, on_step=watch)
+    assert [scouting for scouting, _ in seen] == sorted((s for s, _ in seen), reverse=True)
+    assert len(record.scout.lr) == sum(scouting for scouting, _ in seen) > 10
+    assert record.updates == len(seen) <= 150
+    assert record.loss[0] == pytest.approx(record.scout.loss[0], rel=1e-6)
+    assert state(model) == before
+
+
 def test_a_range_that_began_too_high_begins_again_lower() -> None:
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.1), loss=lambda y, out: 1e12 * (y - out) ** 2)

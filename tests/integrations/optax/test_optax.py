@@ -328,6 +328,17 @@ class TestRangeTest:
         assert "began again from 1e-13" in record.notes[0]
         assert 1e-12 < record.read().max_lr < 1e-10
 
+    @pytest.mark.parametrize("name", ["sgd", "adam"])
+    def test_a_scout_goes_ahead_under_sgd_from_the_same_state(self, name: str) -> None:
+        def square(state, batch, lr):
+            return state - lr * 2 * state, jnp.sum(state**2)
+
+        record = range_test(square, jnp.ones(3), [0], optimizer={"name": name})
+        assert bool(record.scout.lr) == (name == "sgd")
+        first = record.scout.loss[0] if record.scout.loss else record.loss[0]
+        assert first == record.loss[0] == 3.0
+        assert record.updates <= 150
+
     def test_a_test_to_watch_learns_what_it_is_run_with(self) -> None:
         test = RangeTest(SWEEP)
         facts = {"name": "sgd", "momentum": 0.9}

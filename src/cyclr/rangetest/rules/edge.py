@@ -1,4 +1,4 @@
-"""The default after a scout: below the highest rate at which the loss is still at its lowest."""
+"""The default after a scout: below the rate at which the loss leaves its low stretch."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def edge(record: RangeRecord) -> Bounds:
     low up to a rate at which it explodes, or jumps about. Under optimizers that divide by the
     gradient's size, whose slow sweeps confirm a reading, it wavers before it drifts away, and where
     it is low for the last time says more. With the losses averaged over a centred
-    window (no lag) of w, their noise σ estimated from the first half's successive differences, and
-    cut off at twice their fall above the lowest::
+    window (no lag) of w (7 % of them, odd, at least 3), their noise σ estimated from the first
+    half's successive differences, and cut off at twice their fall above the lowest::
 
         edge    = last rate before the average, after its lowest value, first exceeds that by
                   5 % of the fall and by 2.5 σ/√w
