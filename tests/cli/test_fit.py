@@ -14,8 +14,11 @@ from safetensors.torch import load_model
 
 from cyclr import RangeRecord, Reading, Recipe, Triangular
 from cyclr.cli import main
+from cyclr.cli.budget import check_room, density
+from cyclr.errors import InputError
 from cyclr.experiments.tasks import load_task
-from cyclr.rangetest.confirm import settle
+from cyclr.rangetest.confirm import left, settle
+from cyclr.rangetest.course import longest
 from cyclr.training.run import read_metrics
 
 Command = Callable[..., tuple[int, str, str]]
@@ -193,8 +196,12 @@ def test_a_budget_too_small_to_confirm_is_refused_before_the_range_test(run: Com
     assert (
         "total_steps must be ≥ 670 for a second sweep of 44 updates beside one of 90, got 48" in err
     )
-    assert "a sweep of 60 may go on to 90. Give more --epochs or fewer --steps, or leave" in err
+    assert "a sweep of 60 may go on to 90. Give --epochs 109, or leave out --confirm" in err
     assert "range test:" not in err
+    # There the sweep's steps have grown with the budget, and just fit.
+    assert left(longest(density(109 * 8, None)), 109 * 8) >= 44
+    with pytest.raises(InputError, match="Give --epochs 109"):
+        check_room(108 * 8, 8, None)
 
 
 def test_a_second_sweep_confirms_the_first(run: Command, tmp_path: Path) -> None:

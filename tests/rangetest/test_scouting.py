@@ -288,6 +288,24 @@ class TestTheRule:
         assert reading.max_lr == pytest.approx(lr[48] / 2.75)
         assert reading.base_lr == pytest.approx(reading.max_lr / 10)
 
+    @pytest.mark.parametrize("curvature", [2.0, 2e-4, 2e4])
+    def test_a_parabola_without_noise_is_read_below_its_limit(self, curvature: float) -> None:
+        """Updates multiply the weight by 1 - rate · curvature, so that it grows beyond 2 / that."""
+
+        def parabola():
+            weight = 1.0
+
+            def loss(lr: float) -> float:
+                nonlocal weight
+                told, weight = curvature / 2 * weight**2, weight * (1 - lr * curvature)
+                return told
+
+            return loss
+
+        record = _run(parabola)[0].record
+        limit = 2 / curvature
+        assert limit / 5 < record.read().max_lr < limit / 2
+
     def test_under_other_optimizers_where_it_is_low_for_the_last_time(self) -> None:
         """It leaves its low stretch for a while at step 50, and for good at 66."""
         lr = 10 ** ((np.arange(81) - 60) / 10)

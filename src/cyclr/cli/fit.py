@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cyclr.cli.budget import check_room, density
 from cyclr.cli.options import (
     Accumulate,
     AsJson,
@@ -199,9 +200,9 @@ def _begin(
     budget = (parts.task.epochs if epochs is None else epochs) * per_epoch
     record = reading = None
     if given is None:
-        steps = min(100, max(60, budget // 10)) if find_steps is None else find_steps
+        steps = density(budget, find_steps)
         if confirm:  # too small a budget is refused before the range test
-            _enough(steps, budget)
+            check_room(budget, per_epoch, find_steps)
         record, reading = _find(parts, steps, rule, settings)
         if confirm:
             reading = _confirm(parts, reading, budget, settings)
@@ -251,21 +252,6 @@ def _resume(request: Request, recipe: str | None, extend: int | None) -> Run:
 
 
 _UPDATE = ("accumulate", "max_grad_norm", "mixed_precision")  # what range tests share with fit
-
-
-def _enough(steps: int, budget: int) -> None:
-    """Refuse a budget that a second sweep does not fit into, however far the first one goes."""
-    from cyclr.rangetest.confirm import left
-    from cyclr.rangetest.course import longest
-
-    try:
-        left(longest(steps), budget)
-    except InputError as error:
-        what, _, _ = str(error).partition("; ")
-        raise InputError(
-            f"{what}; a sweep of {steps} may go on to {longest(steps)}. Give more --epochs or "
-            "fewer --steps, or leave out --confirm"
-        ) from error
 
 
 def _confirm(parts: Parts, reading: Any, budget: int, settings: dict[str, Any]) -> Any:

@@ -58,7 +58,8 @@ def edge(record: RangeRecord) -> Bounds:
     half's successive differences, and cut off at twice their fall above the lowest::
 
         edge    = last rate before the average, after its lowest value, first exceeds that by
-                  5 % of the fall and by 2.5 σ/√w
+                  5 % of the fall and by 2.5 σ/√w; if lower, where the rise begins that goes on
+                  without a break to the last loss
         last    = last rate of all at which it does not
         max_lr  = edge / 2.75 under SGD, last / 5 otherwise; undivided if the loss never fell by
                   1.5 σ
@@ -67,7 +68,8 @@ def edge(record: RangeRecord) -> Bounds:
 
     where the fall is from the start (median of the first tenth) to the lowest median of three, and
     at least 2 σ. A loss that did not fall shows only where rates do harm: below that, a net that is
-    trained already goes on best at the highest rate that does none.
+    trained already goes on best at the highest rate that does none. And a loss without noise may
+    have fallen so low that it takes many updates to explode: it has been rising all the while.
 
     Raises:
         RecordError: Fewer than five losses are finite.
@@ -100,8 +102,14 @@ def find_edge(loss: Floats) -> Edge:
     first = bottom + int(np.argmin(low[bottom:])) - 1 if not low[bottom:].all() else loss.size - 1
     moved = np.flatnonzero(smooth <= level - max(_STARTED * fall, tolerance))
     return Edge(
-        top=first,
+        top=min(first, _last_rise(loss)),
         last=int(np.flatnonzero(low)[-1]),
         moves=int(moved[0]) if moved.size else None,
         fell=level - lowest > _FALLEN * spread,
     )
+
+
+def _last_rise(loss: Floats) -> int:
+    """Find where the rise begins that goes on to the last loss; that itself if it is no rise."""
+    rises = np.diff(loss) > 0
+    return loss.size - 1 - (int(np.argmin(rises[::-1])) if not rises.all() else rises.size)
