@@ -92,6 +92,14 @@ def test_the_record_says_what_was_run() -> None:
     assert len(record.metrics["accuracy"].values) == 12
 
 
+@pytest.mark.parametrize(("batch_size", "updates"), [(16, 4), (15, 5), (63, 2), (64, 1), (100, 1)])
+def test_an_epoch_has_as_many_updates_as_fit_makes(batch_size: int, updates: int) -> None:
+    model = classifier()
+    model.fit(*data(), batch_size=batch_size, verbose=0)
+    record = range_test(model, *data(), batch_size=batch_size, sweep=SWEEP)
+    assert record.steps_per_epoch == int(model.optimizer.iterations) == updates
+
+
 def test_losses_are_each_batch_s_own() -> None:
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.1), loss="mse")

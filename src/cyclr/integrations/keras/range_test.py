@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -160,7 +161,11 @@ def _settable_rate(model: Any, optimizer: Any) -> Iterator[Any]:
 
 
 class _Arrays:
-    """Arrays, cut into whole batches in a new order on every pass; the order is always the same."""
+    """Arrays, cut into whole batches in a new order on every pass; the order is always the same.
+
+    Their length counts a smaller last batch as well, because ``fit`` makes an update of it. A sweep
+    leaves it out: its loss scatters more.
+    """
 
     def __init__(self, arrays: tuple[Any, ...], batch_size: int) -> None:
         size = Constraint(kind="integer", ge=1, is_duration=False).check("batch_size", batch_size)
@@ -175,10 +180,10 @@ class _Arrays:
         self._random = np.random.default_rng(0)
 
     def __len__(self) -> int:
-        return self._examples // self._size
+        return math.ceil(self._examples / self._size)
 
     def __iter__(self) -> Iterator[Any]:
         order = self._random.permutation(self._examples)
-        for begin in range(0, len(self) * self._size, self._size):
+        for begin in range(0, self._examples - self._size + 1, self._size):
             rows = order[begin : begin + self._size]
             yield keras.tree.map_structure(lambda array, rows=rows: array[rows], self._arrays)
