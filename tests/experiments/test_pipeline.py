@@ -11,7 +11,7 @@ from torch import nn
 from cyclr import Constant, ExponentialSweep, LinearSweep, RangeRecord, Recipe, Task, Triangular
 from cyclr.errors import InputError, SpecError, TaskError
 from cyclr.experiments.data import digits
-from cyclr.experiments.pipeline import build, find, run_task, train
+from cyclr.experiments.pipeline import build, challenge, find, run_task, train
 from cyclr.training.run import read_metrics
 from experiments.small_task import small_task
 
@@ -59,6 +59,27 @@ def test_a_sweep_of_ones_own_and_validation_along_the_way() -> None:
     values = record.metrics["val_accuracy"].values
     assert values[-1] > values[0] + 0.2
     assert record.read().rule == "accuracy"
+
+
+def test_validation_where_the_data_are_seen_often() -> None:
+    """A hundred updates are twelve passes through eight batches, and twenty are two and a half."""
+    record = find(build(small_task()))
+    assert record.passes >= 4
+    assert list(record.metrics["val_loss"].steps) == list(range(len(record)))
+    assert record.read().metric == "val_loss"
+    confirmed = challenge(build(small_task()), record.read(), total_steps=1000)
+    assert confirmed.metric == "val_loss"
+    assert "val_loss" in confirmed.second.metrics
+    held = small_task().validation
+    more = tuple(torch.cat([part] * 2) for part in held)
+    for parts, options in (
+        (build(small_task()), {"steps": 20}),
+        (build(small_task()), {"validate": False}),
+        (build(small_task(validation=None)), {}),
+        (build(small_task(validation=more)), {}),  # more than there is to train on
+    ):
+        assert find(parts, **options).metrics == {}
+    assert find(build(small_task()), steps=20, accumulate=2).metrics != {}
 
 
 def test_validation_without_data_is_a_task_error() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from cyclr import RangeTest
 from cyclr.errors import InputError, SpecError
-from cyclr.rangetest import Outcome, RangeRecord, Reading
+from cyclr.rangetest import Outcome, RangeRecord, Reading, Series
 from cyclr.rangetest.confirm import left, second_sweep, settle
 from cyclr.rangetest.rules.basin import CHANCE
 from cyclr.schedules import ExponentialSweep
@@ -118,7 +118,7 @@ def test_bounds_go_to_the_geometric_middle(times: float, factor: float) -> None:
 def test_the_reading_keeps_what_it_knows_and_takes_the_second_record() -> None:
     optimizer = {"name": "SGD", "momentum": 0.9}
     first = _low_until(45).read("edge")
-    reading = dataclasses.replace(first, optimizer=optimizer, steps_per_epoch=7, metric="val_loss")
+    reading = dataclasses.replace(first, optimizer=optimizer, steps_per_epoch=7)
     record = _low_until(60)
     settled = settle(reading, record)
     assert settled.rule == "edge confirmed"
@@ -126,13 +126,27 @@ def test_the_reading_keeps_what_it_knows_and_takes_the_second_record() -> None:
     assert settled.updates == 91 + 91
     assert settle(READING, record).updates == 98 + 91
     assert (settled.optimizer, settled.steps_per_epoch) == (optimizer, 7)
-    assert (settled.metric, settled.outcome) == ("val_loss", Outcome.DIVERGED)
+    assert (settled.metric, settled.outcome) == (None, Outcome.DIVERGED)
     # The first record says nothing about these bounds any more, and there are no intervals.
     assert reading.max_lr_interval is not None
     assert (settled.record, settled.sweeps, settled.max_lr_interval) == (None, (), None)
     stated = Reading.from_dict(reading.to_dict())
     assert stated.base_lr_interval is not None
     assert settle(stated, record).base_lr_interval is None
+
+
+def test_a_reading_by_a_metric_is_confirmed_by_that() -> None:
+    losses = _low_until(75)
+    steps, low = tuple(range(79)), losses.loss[:79]
+    held = {"val_loss": Series(steps, tuple(_low_until(60).loss[:79]))}
+    record = dataclasses.replace(losses, lr=losses.lr[:79], loss=low, metrics=held)
+    reading = dataclasses.replace(READING, metric="val_loss")
+    by_metric, by_loss = settle(reading, record), settle(READING, record)
+    assert (by_metric.metric, by_loss.metric) == ("val_loss", None)
+    assert by_metric.max_lr == pytest.approx(math.sqrt(READING.max_lr * SECOND), rel=0.1)
+    assert by_loss.max_lr > 1.5 * by_metric.max_lr
+    with pytest.raises(InputError, match=r"hold the metric that was read, 'val_loss', got none;"):
+        settle(reading, losses)
 
 
 def test_a_second_sweep_is_read_by_edge_whatever_the_first_was_read_by() -> None:

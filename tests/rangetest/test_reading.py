@@ -8,7 +8,7 @@ import pytest
 
 from cyclr import LinearSweep, Outcome, RangeTest, Reading, plan
 from cyclr.errors import RecordError
-from cyclr.rangetest import combine
+from cyclr.rangetest import Series, combine
 from rangetest.curves import curve
 
 
@@ -31,6 +31,65 @@ def test_a_rule_reads_the_metric_it_is_told_to() -> None:
     assert 0.2 < loss.max_lr < 2
     assert 0.01 < validation.max_lr < 0.15
     assert (loss.metric, validation.metric) == (None, "val_loss")
+
+
+class TestTheDefaultMetric:
+    """The validation loss where the sweep saw its data four times, and the loss elsewhere."""
+
+    def _record(self, passes: float = 4.0, every: int = 1, **more):
+        record = _measured(every=every)
+        return replace(record, steps_per_epoch=int(len(record) / passes), **more)
+
+    def test_of_data_seen_often_it_is_the_validation_loss(self) -> None:
+        record = self._record()
+        assert record.passes >= 4
+        assert record.read() == record.read(metric="val_loss") != record.read(metric="loss")
+        assert record.read().metric == "val_loss"
+
+    def test_and_the_loss_if_that_is_named(self) -> None:
+        record = self._record()
+        unknown = replace(record, steps_per_epoch=None)
+        assert record.read(metric="loss").metric is None
+        assert record.read(metric="loss").max_lr == unknown.read().max_lr
+        for rule in ("basin", "valley"):
+            assert record.read(rule) == record.read(rule, "loss")
+
+    @pytest.mark.parametrize("every", [1, 2])
+    def test_measured_at_every_other_update_at_least(self, every: int) -> None:
+        assert self._record(every=every).read().metric == "val_loss"
+
+    def test_otherwise_it_is_the_loss(self) -> None:
+        seen_less, seldom = self._record(passes=3.9), self._record(every=3)
+        assert seen_less.passes < 4
+        others = {"kl_loss": seldom.metrics["val_loss"], "val_accuracy": Series((), ())}
+        for record in (
+            seen_less,
+            seldom,
+            replace(self._record(), steps_per_epoch=None),
+            self._record(metrics={}),
+            self._record(metrics=others),
+        ):
+            assert record.read().metric is None
+
+    def test_the_shortest_name_counts_and_repeats_must_have_it(self) -> None:
+        record = self._record()
+        both = {"val_part_loss": record.metrics["val_loss"], **record.metrics}
+        assert replace(record, metrics=both).read().metric == "val_loss"
+        repeats = combine([record, self._record()]), combine([record, self._record(metrics={})])
+        assert [r.read().metric for r in repeats] == ["val_loss", None]
+
+    def test_values_that_are_not_finite_or_all_the_same_do_not_count(self) -> None:
+        record = self._record()
+        for value in (float("nan"), 0.5):
+            same = Series(record.metrics["val_loss"].steps, (value,) * len(record))
+            assert replace(record, metrics={"val_loss": same}).read().metric is None
+
+    def test_smith_s_figure_is_read_by_its_accuracy(self) -> None:
+        test = RangeTest(LinearSweep(start_lr=0.0, end_lr=0.02, steps=41), steps_per_epoch=5)
+        for lr in test:
+            height = float(np.clip((lr - 0.001) / 0.005, 0, 1))
+            test.tell(loss=1.0, val_accuracy=0.1 + 0.5 * height, val_loss=1.0 - height / 2)
+        assert (test.record.read().rule, test.record.read().metric) == ("accuracy", None)
 
 
 def test_of_a_metric_that_should_rise_the_sign_is_turned() -> None:

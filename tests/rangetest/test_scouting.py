@@ -288,6 +288,20 @@ class TestTheRule:
         assert reading.max_lr == pytest.approx(lr[48] / 2.75)
         assert reading.base_lr == pytest.approx(reading.max_lr / 10)
 
+    @pytest.mark.parametrize(
+        ("momentum", "margin"),
+        [(0.0, 2.75 / 1.9), (0.5, 4.125 / 1.9), (0.9, 2.75), (0.99, 5.4725 / 1.9), (None, 2.75)],
+    )
+    def test_the_margin_goes_with_one_plus_the_momentum(self, momentum, margin) -> None:
+        told = {} if momentum is None else {"momentum": momentum}
+        record = _run(_curve(0.1))[0].record
+        usual = replace(record, optimizer={"name": "SGD", "momentum": 0.9}).read("edge")
+        other = replace(record, optimizer={"name": "SGD"} | told).read("edge")
+        assert other.max_lr * margin == pytest.approx(usual.max_lr * 2.75)
+        # Other optimizers' beta1 is none.
+        adams = (replace(record, optimizer={"name": "Adam"} | more) for more in ({}, told))
+        assert len({adam.read("edge").max_lr for adam in adams}) == 1
+
     @pytest.mark.parametrize("curvature", [2.0, 2e-4, 2e4])
     def test_a_parabola_without_noise_is_read_below_its_limit(self, curvature: float) -> None:
         """Updates multiply the weight by 1 - rate · curvature, so that it grows beyond 2 / that."""

@@ -330,3 +330,20 @@ def test_numbers_of_other_libraries_can_be_saved(tmp_path) -> None:
     record = _run([1.0, 2.0], optimizer=facts)
     record.save(tmp_path / "record.json")
     assert record.optimizer == {"name": "SGD", "momentum": 0.5, "weight_decay": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("per_epoch", "steps", "every"),
+    [
+        (None, 100, 5),
+        (26, 100, 5),
+        (25, 100, 1),
+        (1, 100, 1),
+        (20, 79, 3),
+        (20, 80, 1),
+    ],
+)
+def test_validations_are_for_every_update_where_the_data_are_seen_often(
+    per_epoch: int | None, steps: int, every: int
+) -> None:
+    assert RangeTest(steps=steps, steps_per_epoch=per_epoch).validate_every == every

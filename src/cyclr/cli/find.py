@@ -64,7 +64,11 @@ def find(
     ] = None,
     rule: Annotated[str | None, typer.Option(help="Such as edge, basin, knee.")] = None,
     metric: Annotated[
-        str | None, typer.Option(help="Read this metric, such as val_loss, instead of the loss.")
+        str | None,
+        typer.Option(
+            help="Read this metric, such as val_loss, or the loss; by default val_loss where the "
+            "sweep goes four times through its data."
+        ),
     ] = None,
     precision: Precision = None,
     accumulate: Accumulate = None,
@@ -80,7 +84,8 @@ def find(
     """Run a learning rate range test: bounds, a picture, the record as JSON."""
     check_new_file(out, force=force)
     check_plot(plot)
-    measured = linear or validate or validate_every is not None or metric is not None
+    asked = metric not in (None, "loss")
+    measured = linear or validate or validate_every is not None or asked
     check_choice("--rule", rule, RULES if measured else [n for n in RULES if n != "accuracy"])
     if rule == "accuracy" and metric is not None and not metric.endswith("accuracy"):
         raise InputError(f"--rule accuracy reads an accuracy, and --metric is {metric}")
@@ -96,9 +101,10 @@ def find(
             parts,
             sweep=sweep,
             repeats=repeats,
-            validate=measured,
+            # Where neither is named, what is read depends on how often the sweep sees its data.
+            validate=measured or (None if rule is None and metric is None else False),
             validate_every=validate_every,
-            on_step=_checked(watch_sweep(show, repeats), metric),
+            on_step=_checked(watch_sweep(show, repeats), metric if asked else None),
             **update,
         )
     for note in record.notes:

@@ -42,7 +42,7 @@ def show(
         str | None, typer.Option(help="Read the record by this rule, such as knee or decade.")
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="Read this metric of the record instead of the loss.")
+        str | None, typer.Option(help="Read this metric of the record, or the loss.")
     ] = None,
     plot: Plot = None,
     as_json: AsJson = False,

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from cyclr.errors import InputError, TaskError, TrainingError
-from cyclr.experiments.parts import Parts, batch_size_of, build, build_for
+from cyclr.experiments.parts import LARGER, Parts, batch_size_of, build, build_for
 from cyclr.experiments.task import Task
 from cyclr.integrations.torch import confirm, range_test
 from cyclr.integrations.torch.batches import pair, to_device
 from cyclr.planning import plan
 from cyclr.rangetest import Outcome, RangeRecord, RangeTest, Reading
+from cyclr.rangetest.course import STEPS
+from cyclr.rangetest.rules.bounds import OFTEN
 from cyclr.recipe import Recipe
 from cyclr.training import Run, RunFolder, fit
 from cyclr.training.checks import check_optimizer
@@ -31,7 +33,7 @@ def find(
     sweep: Any = None,
     steps: int | None = None,
     repeats: int = 1,
-    validate: bool = False,
+    validate: bool | None = None,
     validate_every: int | None = None,
     accumulate: int = 1,
     max_grad_norm: float | None = None,
@@ -47,8 +49,10 @@ def find(
         sweep: Schedule of the rate, or a range test; by default it finds its range by itself.
         steps: Without a sweep, how dense its rates are.
         repeats: How often to sweep, ≥ 1.
-        validate: Measure the validation metrics along the way (slower; Smith's figure).
-        validate_every: Updates between validations, ≥ 1; a twentieth of the sweep if None.
+        validate: Measure the validation metrics along the way (slower; Smith's figure). None does
+            so where the sweep goes through its data four times or more, if there is validation data
+            and not more of it: there the validation loss is what is read.
+        validate_every: As for :func:`cyclr.integrations.torch.range_test`.
         accumulate: Micro-batches per update, ≥ 1, as the training will have.
         max_grad_norm: Clip the gradient's norm to this, > 0, as the training will.
         mixed_precision: As the training will have.
@@ -58,6 +62,9 @@ def find(
         TaskError: Validation is asked for and the task has no validation data.
         TrainingError: The loss is not finite from the first step.
     """
+    if validate is None:
+        length = sweep.steps if isinstance(sweep, RangeTest) else getattr(sweep, "total_steps", 0)
+        validate = _sees_often(parts, length or steps or STEPS, accumulate)
     if validate and parts.validation is None:
         raise TaskError(f"task {parts.task.name!r} has no validation data to validate on")
     options: dict[str, Any] = {"sweep": sweep, "steps": steps, "repeats": repeats}
@@ -84,6 +91,16 @@ def find(
             "no rate can mend that: check the model, the inputs and the loss function"
         )
     return record
+
+
+def _sees_often(parts: Parts, updates: int, accumulate: int) -> bool:
+    """Say whether updates go so often through a task's data that its validation loss counts.
+
+    With more validation data than training data it would take too long to measure that.
+    """
+    if parts.validation is None or updates * accumulate < OFTEN * len(parts.batches):
+        return False
+    return len(parts.validation) * LARGER <= len(parts.batches)
 
 
 def challenge(
@@ -119,6 +136,7 @@ def challenge(
         parts.batches,
         parts.task.loss_fn,
         total_steps=total_steps,
+        validate=None if reading.metric is None else _measure(parts),
         **_update_options(accumulate, max_grad_norm, mixed_precision),
     )
 

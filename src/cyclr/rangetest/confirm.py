@@ -82,6 +82,8 @@ def settle(reading: Reading, record: RangeRecord) -> Reading:
         max_lr  = √(max_lr · second)    second: what the rule "edge" reads off the second sweep
         base_lr = moved along, by the same factor
 
+    The second is read by the metric that the first was read by.
+
     Args:
         reading: What was confirmed.
         record: What the sweep of :func:`second_sweep` saw, from the same weights.
@@ -93,13 +95,19 @@ def settle(reading: Reading, record: RangeRecord) -> Reading:
         steps.
 
     Raises:
-        InputError: The reading has been confirmed before.
+        InputError: The reading has been confirmed before, or is by a metric that the record lacks.
     """
     _check_once(reading)
+    if reading.metric is not None and reading.metric not in record.metrics:
+        held = ", ".join(sorted(record.metrics)) or "none"
+        raise InputError(
+            f"record must hold the metric that was read, {reading.metric!r}, got {held}; measure "
+            'it in the second sweep too, or confirm record.read(metric="loss")'
+        )
     caveats = [caveat for caveat in reading.caveats if CHANCE not in caveat]
     try:
         known = record if record.optimizer else replace(record, optimizer=reading.optimizer)
-        second = known.read(RULE)
+        second = known.read(RULE, reading.metric)
     except RecordError as error:
         ended = record.outcome in (Outcome.DIVERGED, Outcome.NON_FINITE)
         # The first sweep went through the same batches, so it is not theirs but the rate's fault.

@@ -12,6 +12,7 @@ from cyclr.rangetest.record import Outcome, RangeRecord
 from cyclr.rangetest.repeats import median
 from cyclr.rangetest.rules import RULES, Bounds
 from cyclr.rangetest.rules.accuracy import LEAST
+from cyclr.rangetest.rules.bounds import OFTEN
 from cyclr.rangetest.scouting import SCOUT_ALONE
 from cyclr.schedules import LinearSweep
 
@@ -20,6 +21,7 @@ Rule = Callable[[RangeRecord], Bounds]
 _DENSE = 4.0  # steps to a decade of rates below which a record is too coarse
 _SLOW = 15.0  # … and above which, after a scout, it is slow
 _LEAST = 20  # steps below which it is in any case
+_FEWEST = 5  # values below which a metric cannot be read
 
 
 def read(record: RangeRecord, rule: str | None = None, metric: str | None = None) -> Reading:
@@ -28,12 +30,16 @@ def read(record: RangeRecord, rule: str | None = None, metric: str | None = None
     Args:
         record: What the sweep saw.
         rule: The rule's name; see :meth:`RangeRecord.read` for the default.
-        metric: Name of a metric to read in place of the loss.
+        metric: Name of a metric to read in place of the loss; see :meth:`RangeRecord.read` for the
+            default.
 
     Raises:
         RecordError: The rule or the metric is unknown, or the record does not hold what the rule
             needs.
     """
+    if rule is None and metric is None:
+        metric = _default_metric(record)
+    metric = None if metric == "loss" else metric
     seen = record if metric is None else record.seen_by(metric)
     name = _default_rule(seen) if rule is None else rule
     if name not in RULES:
@@ -108,6 +114,22 @@ def _doubts(record: RangeRecord, metric: str | None) -> list[str]:
             f"precise. {remedy}."
         )
     return found
+
+
+def _default_metric(record: RangeRecord) -> str | None:
+    """Name the validation loss to read where the net may learn its examples by heart."""
+    if record.passes < OFTEN or _default_rule(record) == "accuracy":
+        return None
+    names = [n for n in record.metrics if n.startswith("val") and n.endswith("loss")]
+    dense = (n for n in names if all(_is_dense(sweep, n) for sweep in record.sweeps))
+    return min(dense, key=len, default=None)  # val_loss rather than one part of it
+
+
+def _is_dense(record: RangeRecord, metric: str) -> bool:
+    """Say whether a metric was measured at every other update at least, and is no constant."""
+    values = record.metrics[metric].values if metric in record.metrics else ()
+    finite = [value for value in values if math.isfinite(value)]
+    return len(finite) >= max(_FEWEST, len(record) / 2) and len(set(finite)) > 1
 
 
 def _default_rule(record: RangeRecord) -> str:

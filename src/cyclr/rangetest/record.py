@@ -139,6 +139,11 @@ class RangeRecord:
         return made + sum(len(lr) for lr, _ in scouts)
 
     @property
+    def passes(self) -> float:
+        """How many times the sweep went through its data; 0 if the data's length is unknown."""
+        return 0.0 if self.steps_per_epoch is None else len(self) / self.steps_per_epoch
+
+    @property
     def sweeps(self) -> tuple[RangeRecord, ...]:
         """The record without its repeats, and each repeat, as records of their own."""
         if not self.repeats:
@@ -152,7 +157,12 @@ class RangeRecord:
             rule: Name of a rule of :mod:`cyclr.rangetest.rules`. By default ``"accuracy"`` when
                 the record holds an accuracy on a linear sweep (Smith's figure), ``"edge"``
                 when a scout went ahead of a slow sweep, otherwise ``"basin"``.
-            metric: Name of a metric to read in place of the loss, such as ``"val_loss"``.
+            metric: Name of a metric to read in place of the loss, such as ``"val_loss"``, or
+                ``"loss"``. By default, if no rule is named either, a validation loss (its name
+                begins with ``val`` and ends in ``loss``) where the sweep went through its data four
+                times or more and measured it at every other update at least; otherwise the loss. A
+                net that sees its few examples so often may learn them by heart, at rates that serve
+                new ones badly.
 
         Raises:
             RecordError: The rule or the metric is unknown, or the record does not hold what the

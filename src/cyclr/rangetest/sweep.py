@@ -11,19 +11,18 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cyclr.errors import InputError, StateError
+from cyclr.errors import InputError
 from cyclr.rangetest import divergence
 from cyclr.rangetest.course import Course, GivenCourse, OwnCourse, default_sweep
 from cyclr.rangetest.numbers import as_number, plain
-from cyclr.rangetest.record import Outcome, RangeRecord, Series
-from cyclr.rangetest.rules.bounds import USUAL, under_sgd
+from cyclr.rangetest.record import Outcome, RangeRecord
+from cyclr.rangetest.rules.bounds import OFTEN, USUAL, under_sgd
+from cyclr.rangetest.run import Run
 from cyclr.rangetest.scouting import SCOUT_ALONE, ScoutCourse
-from cyclr.rangetest.way_back import NO_LEG, Leg, WayBack
+from cyclr.rangetest.way_back import NO_LEG, Leg
 from cyclr.schedules.spec import Schedule
 
 __all__ = ["RangeTest", "default_sweep"]
-
-_CLOSE = 1000  # losses up to which all are looked at after every update; later, now and then
 
 
 class RangeTest:
@@ -100,39 +99,23 @@ class RangeTest:
         steps_per_epoch: int | None = None,
         scout: bool | None = None,
     ) -> None:
-        if sweep is None:
-            own = {"steps": steps, "start_lr": start_lr}
-            given = {name: value for name, value in own.items() if value is not None}
-            self._course: Course = OwnCourse(**given)  # type: ignore[arg-type] # checked there
-        elif steps is not None or start_lr is not None or scout:
-            name = "steps" if steps is not None else "scout" if start_lr is None else "start_lr"
-            remedy = "leave it out" if name == "scout" else "set it in your sweep instead"
-            raise InputError(f"{name} is for a range that the test finds by itself; {remedy}")
-        else:
-            self._course = GivenCourse(sweep)
         self._stop_on_divergence = stop_on_divergence
         self._optimizer = {name: plain(value) for name, value in (optimizer or {}).items()}
         self._steps_per_epoch = steps_per_epoch
         self._notes: list[str] = []
         self._broke_before = False
         self._scout, self._seen_by_scout = scout, NO_LEG
-        self._begin()
+        self._begin(_course(sweep, steps, start_lr, scout))
         self._send_scout(rewinds=bool(scout))
+
+    def _begin(self, course: Course) -> None:
+        self._run = Run(course, stop_on_divergence=self._stop_on_divergence)
 
     def _send_scout(self, *, rewinds: bool) -> None:
         wanted = (rewinds if self._scout is None else self._scout) and self._stop_on_divergence
-        course = self._course
+        course = self._run.course
         if wanted and isinstance(course, OwnCourse) and under_sgd(self._optimizer):
-            self._course = ScoutCourse.before(course)
-
-    def _begin(self) -> None:
-        self._failure: str | None = None
-        self._lr: list[float] = []
-        self._loss: list[float] = []
-        self._metrics: dict[str, tuple[list[int], list[float]]] = {}
-        self._asked: float | None = None
-        self._outcome: Outcome | None = None
-        self._way_back: WayBack | None = None
+            self._begin(ScoutCourse.before(course))
 
     def __iter__(self) -> Iterator[float]:
         """Yield the rate for each update; :meth:`tell` must follow each."""
@@ -142,34 +125,47 @@ class RangeTest:
     @property
     def sweep(self) -> Schedule:
         """The schedule of the rate, as far as it is decided."""
-        return self._course.sweep
+        return self._run.course.sweep
 
     @property
     def steps(self) -> int:
         """How many updates are planned; a range that the test finds by itself may need more."""
-        if self._way_back is not None:
-            return self.step + self._way_back.left
-        return self._course.steps
+        return self._run.steps
 
     @property
     def step(self) -> int:
         """How many updates have been told, those of the way back included."""
-        return len(self._lr) + len(self._leg.lr)
+        return self._run.step
 
     @property
     def has_begun(self) -> bool:
         """Whether any update has been told, or any rate asked for."""
-        return self.step > 0 or self._asked is not None
+        return self._run.has_begun
 
     @property
     def on_way_back(self) -> bool:
         """Whether the sweep is over and the rate comes down again; metrics are not kept there."""
-        return self._way_back is not None
+        return self._run.way_back is not None
 
     @property
     def is_scouting(self) -> bool:
         """Whether this is only the scout; metrics are not kept there."""
-        return isinstance(self._course, ScoutCourse)
+        return isinstance(self._run.course, ScoutCourse)
+
+    @property
+    def validate_every(self) -> int:
+        """Updates between validations, where the user does not say: a twentieth of the sweep.
+
+        But 1 where the sweep is to go through its data four times or more, since there the
+        validation loss is what is read.
+        """
+        often = self.steps >= OFTEN * (self._steps_per_epoch or math.inf)
+        return 1 if often else max(1, self.steps // 20)
+
+    @property
+    def began_too_high(self) -> bool:
+        """Whether the loss diverged within the first steps, although the very first was finite."""
+        return self._run.began_too_high
 
     def ask(self) -> float | None:
         """Name the rate for the next update; None when the test has ended.
@@ -177,16 +173,7 @@ class RangeTest:
         Raises:
             StateError: The last rate has not been answered with :meth:`tell`.
         """
-        if self._asked is not None:
-            raise StateError(
-                f"the rate {self._asked:g} of step {self.step} was asked for but no loss was told; "
-                "call test.tell(loss=…) after each update"
-            )
-        if self._way_back is not None:
-            self._asked = self._way_back.ask()
-        elif self._outcome is None:
-            self._asked = float(self.sweep(self.step))
-        return self._asked
+        return self._run.ask()
 
     def tell(self, loss: Any, **metrics: Any) -> None:
         """Answer the last rate with the loss of its batch and any other metrics.
@@ -200,26 +187,10 @@ class RangeTest:
             StateError: No rate was asked for.
             InputError: The loss or a metric is not a single number.
         """
-        if self._asked is None:
-            raise StateError(
-                "tell was called without a rate to answer; iterate over the test first"
-            )
+        self._run.asked()  # before the numbers are looked at
         number = as_number("loss", loss)
         measured = {n: as_number(n, value) for n, value in metrics.items() if value is not None}
-        if self._way_back is not None:
-            self._way_back.tell(self._asked, number)
-            self._asked = None
-            return
-        for name, value in measured.items():
-            steps, values = self._metrics.setdefault(name, ([], []))
-            steps.append(self.step)
-            values.append(value)
-        self._lr.append(self._asked)
-        self._loss.append(number)
-        self._asked = None
-        self._outcome = self._judge()
-        if self._outcome is Outcome.DIVERGED and not self.began_too_high:
-            self._way_back = self._course.way_back(self._lr[-1], len(self._lr))
+        self._run.tell(number, measured)
 
     def fail(self, why: str) -> None:
         """Answer the last rate with an update that could not be made, and end as ``non_finite``.
@@ -234,37 +205,7 @@ class RangeTest:
         Raises:
             StateError: No rate was asked for.
         """
-        on_way_back = self._way_back is not None
-        self.tell(loss=math.nan)
-        if not on_way_back:  # … which had its outcome already
-            self._outcome, self._way_back = Outcome.NON_FINITE, None
-            self._failure = why
-
-    def _judge(self) -> Outcome | None:
-        """Say whether the test has ended, and how."""
-        last_two = self._loss[-2:]
-        if not any(map(math.isfinite, last_two)) and (len(last_two) > 1 or self.steps == 1):
-            return Outcome.NON_FINITE
-        if self._stop_on_divergence and self._diverged():
-            return Outcome.DIVERGED
-        return None if self._course.go_on(self._loss) else Outcome.COMPLETED
-
-    def _diverged(self) -> bool:
-        losses = self._loss
-        if len(losses) % max(1, len(losses) // _CLOSE):
-            return False  # looking at all of a long record after every update would cost more
-        early = len(losses) <= 2 * self._course.at_once
-        return (
-            divergence.exploded(losses)
-            or (early and divergence.jumped(losses))
-            or self._course.turned(losses)
-        )
-
-    @property
-    def began_too_high(self) -> bool:
-        """Whether the loss diverged within the first steps, although the very first was finite."""
-        ended = self._outcome in (Outcome.DIVERGED, Outcome.NON_FINITE)
-        return ended and len(self._loss) <= self._course.at_once and math.isfinite(self._loss[0])
+        self._run.fail(why)
 
     def restart(self) -> bool:
         """Begin again if there is reason to, the training having been put back to where it was.
@@ -281,39 +222,37 @@ class RangeTest:
         return self._restart_lower() if self.began_too_high else self._follow_scout()
 
     def _follow_scout(self) -> bool:
-        if not (isinstance(self._course, ScoutCourse) and self._outcome is not None):
+        run = self._run
+        if not (isinstance(run.course, ScoutCourse) and run.outcome is not None):
             return False
-        broke = self._outcome is Outcome.NON_FINITE
-        calm = broke and divergence.calm(self._loss)
-        if calm and self._lr[-1] <= USUAL:
+        calm = run.outcome is Outcome.NON_FINITE and divergence.calm(run.loss)
+        if calm and run.lr[-1] <= USUAL:
             return False  # rather the fault of that batch than of the rate
-        if calm and self._failure is not None:
-            self._notes.append(self._failure)
-        turned = self._outcome is not Outcome.COMPLETED
-        course = self._course.then(self._lr, self._loss, turned=turned)
+        if calm and run.failure is not None:
+            self._notes.append(run.failure)
+        course = run.course.then(run.lr, run.loss, turned=run.outcome is not Outcome.COMPLETED)
         if course is None:
             return False
-        self._seen_by_scout = Leg(tuple(self._lr), tuple(self._loss))
-        self._course = course
-        self._begin()
+        self._seen_by_scout = Leg(tuple(run.lr), tuple(run.loss))
+        self._begin(course)
         return True
 
     def _restart_lower(self) -> bool:
-        broke = self._outcome is Outcome.NON_FINITE
-        calm = broke and divergence.calm(self._loss)
+        run = self._run
+        broke = run.outcome is Outcome.NON_FINITE
+        calm = broke and divergence.calm(run.loss)
         if calm and self._broke_before:
             return False
         self._broke_before = calm
-        course = self._course.lower(spent=len(self._loss))
+        course = run.course.lower(spent=len(run.loss))
         if course is None:
             return False
-        what = f"became {self._loss[-1]}" if broke else "diverged"
+        what = f"became {run.loss[-1]}" if broke else "diverged"
         self._notes.append(
-            f"The loss {what} within {len(self._loss)} steps from a rate of "
-            f"{self._lr[0]:.3g}; the sweep began again from {float(course.sweep(0)):.3g}."
+            f"The loss {what} within {len(run.loss)} steps from a rate of "
+            f"{run.lr[0]:.3g}; the sweep began again from {float(course.sweep(0)):.3g}."
         )
-        self._course = course
-        self._begin()
+        self._begin(course)
         return True
 
     def fill_in(
@@ -335,39 +274,47 @@ class RangeTest:
     def again(self) -> RangeTest:
         """Make a test like this one that has not begun, for a repeat."""
         test = copy.copy(self)
-        test._course = self._course.again()
         test._notes, test._broke_before = [], False
-        test._begin()
+        test._begin(self._run.course.again())
         return test
-
-    @property
-    def _leg(self) -> Leg:
-        return NO_LEG if self._way_back is None else self._way_back.leg
-
-    @property
-    def _unfinished(self) -> str | None:
-        return SCOUT_ALONE if self.is_scouting and self.has_begun else None
 
     @property
     def _told_outcome(self) -> Outcome:
         """How the sweep ended; a scout alone is no sweep, unless it broke off for good."""
-        broke_off = self._outcome is Outcome.NON_FINITE
-        if self._outcome is None or (self.is_scouting and not broke_off):
+        outcome = self._run.outcome
+        if outcome is None or (self.is_scouting and outcome is not Outcome.NON_FINITE):
             return Outcome.INTERRUPTED
-        return self._outcome
+        return outcome
 
     @property
     def record(self) -> RangeRecord:
         """What has been seen so far, as a frozen record."""
+        run = self._run
+        unfinished = SCOUT_ALONE if self.is_scouting and run.has_begun else None
         return RangeRecord(
             sweep=self.sweep,
-            lr=tuple(self._lr),
-            loss=tuple(self._loss),
-            metrics={name: Series(tuple(s), tuple(v)) for name, (s, v) in self._metrics.items()},
-            way_back=self._leg,
+            lr=tuple(run.lr),
+            loss=tuple(run.loss),
+            metrics=run.metrics,
+            way_back=run.leg,
             scout=self._seen_by_scout,
             outcome=self._told_outcome,
             optimizer=self._optimizer,
             steps_per_epoch=self._steps_per_epoch,
-            notes=(*self._notes, *filter(None, [self._unfinished, self._failure])),
+            notes=(*self._notes, *filter(None, [unfinished, run.failure])),
         )
+
+
+def _course(
+    sweep: Schedule | None, steps: int | None, start_lr: float | None, scout: bool | None
+) -> Course:
+    """Plan the schedule that is given, or a range that the test finds."""
+    if sweep is None:
+        own = {"steps": steps, "start_lr": start_lr}
+        given = {name: value for name, value in own.items() if value is not None}
+        return OwnCourse(**given)  # type: ignore[arg-type] # checked there
+    if steps is not None or start_lr is not None or scout:
+        name = "steps" if steps is not None else "scout" if start_lr is None else "start_lr"
+        remedy = "leave it out" if name == "scout" else "set it in your sweep instead"
+        raise InputError(f"{name} is for a range that the test finds by itself; {remedy}")
+    return GivenCourse(sweep)

@@ -57,6 +57,26 @@ def test_the_sweep_is_the_one_that_was_planned() -> None:
     assert confirmed.updates == record.updates == len(record)
 
 
+def test_a_reading_by_a_validation_loss_is_confirmed_by_that() -> None:
+    model, optimizer, loader, loss_fn = _parts()
+    loader = torch.utils.data.DataLoader(loader.dataset, 64, shuffle=True)
+    inputs, targets = torch.randn(64, 16), torch.randint(2, (64,))
+
+    def validate(net):
+        return {"val_loss": float(loss_fn(net(inputs), targets))}
+
+    parts = (model, optimizer, loader, loss_fn)
+    reading = range_test(*parts, validate=validate).read()
+    assert reading.metric == "val_loss"  # the data are seen seven times
+    confirmed = confirm(reading, *parts, total_steps=900, validate=validate)
+    assert confirmed.metric == "val_loss"
+    assert confirmed.second.metrics["val_loss"].steps == tuple(range(len(confirmed.second)))
+    with pytest.raises(InputError, match=r"validate is missing: the reading is by val_loss, and"):
+        confirm(reading, *parts, total_steps=900)
+    with pytest.raises(InputError, match=r"must hold the metric that was read, 'val_loss', got"):
+        confirm(reading, *parts, total_steps=900, validate=lambda _: {"val_f1": 0.5})
+
+
 def test_a_reading_far_too_low_is_raised() -> None:
     confirmed = confirm(_reading(1e-3), *_parts(), total_steps=600)
     # At 0.08, where the second sweep ends, nothing has gone wrong yet.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cyclr.errors import InputError, complaint
-from cyclr.integrations.torch.range_test import Models, Optimizers, range_test
+from cyclr.integrations.torch.range_test import Models, Optimizers, Validate, range_test
 from cyclr.integrations.torch.steps import Loss, TrainStep
 from cyclr.rangetest import RangeTest
 from cyclr.rangetest.confirm import SHARE, second_sweep, settle
@@ -26,6 +26,7 @@ def confirm(
     total_steps: int,
     share: float = SHARE,
     train_step: TrainStep | None = None,
+    validate: Validate | None = None,
     accumulate: int = 1,
     max_grad_norm: float | None = None,
     autocast: torch.dtype | None = None,
@@ -47,6 +48,8 @@ def confirm(
         total_steps: The budget of the training to come, in updates.
         share: What both sweeps may cost together, of that budget, in (0, 1).
         train_step: As for range_test.
+        validate: As for range_test, called before every update; for a reading of one of its
+            metrics, by which the second sweep is read as well.
         accumulate: As for range_test.
         max_grad_norm: As for range_test.
         autocast: As for range_test.
@@ -58,10 +61,11 @@ def confirm(
         What :func:`cyclr.rangetest.confirm.settle` concludes.
 
     Raises:
-        InputError: The budget is too small for a second sweep, or arguments do not go together.
+        InputError: The budget is too small for a second sweep, or arguments do not go together; or
+            the reading is by a metric, and validate is missing or does not give it.
         DataError: ``batches`` is empty, or an iterator that cannot be started again.
     """
-    _check(reading)
+    _check(reading, measured=validate is not None or train_step is not None)
     sweep = second_sweep(reading, total_steps, share)
     record = range_test(
         model,
@@ -70,6 +74,8 @@ def confirm(
         loss_fn,
         sweep=sweep,
         train_step=train_step,
+        validate=validate,
+        validate_every=None if validate is None else 1,
         accumulate=accumulate,
         max_grad_norm=max_grad_norm,
         autocast=autocast,
@@ -81,7 +87,12 @@ def confirm(
     return settle(reading, record)
 
 
-def _check(reading: Any) -> None:
+def _check(reading: Any, *, measured: bool) -> None:
     if not isinstance(reading, Reading):
         remedy = "read the record first: record.read()"
         raise InputError(complaint("reading", "a cyclr reading", reading, remedy))
+    if reading.metric is not None and not measured:
+        raise InputError(
+            f"validate is missing: the reading is by {reading.metric}, and so must the second be; "
+            'pass what range_test had, or confirm record.read(metric="loss")'
+        )

@@ -104,7 +104,9 @@ def range_test(
             ``"loss"`` among them.
         validate: ``validate(model)`` gives metrics by name, such as ``{"val_accuracy": 0.9}``;
             called in eval mode without gradients, before an update.
-        validate_every: Updates between validations, ≥ 1; a twentieth of the sweep if None.
+        validate_every: Updates between validations, ≥ 1. If None, a twentieth of the sweep; or 1
+            if that is to go through its data four times or more, since there the validation loss is
+            what is read (:meth:`~cyclr.rangetest.record.RangeRecord.read`).
         accumulate: Micro-batches per update, ≥ 1. Not with train_step.
         max_grad_norm: Clip the gradient's norm to this, > 0. Not with train_step.
         autocast: Run the forward pass under autocast in this type, such as ``torch.bfloat16``.

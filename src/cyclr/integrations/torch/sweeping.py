@@ -83,7 +83,7 @@ class Sweeper:
             with ``"loss"`` and other numbers.
         stream: Endless.
         validate: Gives metrics by name; None for none.
-        validate_every: Updates between validations; None for a twentieth of the sweep.
+        validate_every: Updates between validations; None for what the test thinks best.
         processes: Who else sweeps.
         on_step: Called after every update.
     """
@@ -154,7 +154,7 @@ class Sweeper:
         return loss, {**metrics, **more}, None
 
     def _validated(self, test: RangeTest) -> dict[str, float]:
-        every = self.validate_every or max(1, test.steps // 20)
+        every = self.validate_every or test.validate_every
         # Of a scout once, so that what is wrong with it shows at once.
         elsewhere = test.on_way_back or (test.is_scouting and test.step > 0)
         if self.validate is None or elsewhere or test.step % every:

@@ -14,7 +14,7 @@ from cyclr.rangetest.record import Outcome, RangeRecord
 Floats = npt.NDArray[np.float64]
 
 USUAL = 1e-2  # a rate above which even a single update may make a loss explode
-_OFTEN = 4.0  # times that a sweep sees its data, from which on it may learn it by heart
+OFTEN = 4.0  # times that a sweep sees its data, from which on it may learn it by heart
 _FAINT = 6.0  # deviations of a batch's loss that a fall may be for that to be all of it
 STILL_LOW = "The loss was still low at the end"  # how a caveat about that begins
 BASE_SHARE = 4.0  # of max_lr, where a rule reads nothing better: arXiv 1506.01186, section 3.3
@@ -150,11 +150,11 @@ def doubts(record: RangeRecord, loss: Floats, top: int) -> tuple[str, ...]:
         )
     elif record.outcome is Outcome.COMPLETED and top >= loss.size - max(2, loss.size // 20):
         found.append(_still_low(record))
-    elif fall < _FAINT * spread and _passes(record) >= _OFTEN:
+    elif fall < _FAINT * spread and record.passes >= OFTEN:
         measured = [name for name in record.metrics if name.endswith("loss")]
         remedy = f"Read {measured[0]}" if measured else "Measure a validation loss, and read that"
         found.append(
-            f"The sweep went {_passes(record):.0f} times through its data, and the loss fell by "
+            f"The sweep went {record.passes:.0f} times through its data, and the loss fell by "
             f"only {fall / spread:.1f} of its own deviations: it may show what the net learns by "
             f"heart, at rates that serve new data badly. {remedy}."
         )
@@ -181,10 +181,6 @@ def _still_low(record: RangeRecord) -> str:
         "have learned these batches by heart, or may stand more. Sweep with more data, or compare "
         "rates by cyclr tune."
     )
-
-
-def _passes(record: RangeRecord) -> float:
-    return 0.0 if record.steps_per_epoch is None else len(record) / record.steps_per_epoch
 
 
 def _broke_off(record: RangeRecord) -> str:

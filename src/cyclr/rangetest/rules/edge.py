@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,7 @@ _SAME = 0.05  # share of the fall by which the average may lie above its lowest
 _ERRORS = 2.5  # … or so many of its standard errors
 _CAP = 2.0  # falls above the lowest beyond which a loss counts no more
 _MARGIN = 2.75  # from the edge to the peak that a run can be trusted with, under SGD
+_USUAL_MOMENTUM = 0.9  # … with this momentum, which is assumed where none is told
 _WIDE_MARGIN = 5.0  # … and from the last edge, under optimizers that drift away
 _FALLEN = 1.5  # deviations of a batch's loss that the lowest median lies below the start if it fell
 _STARTED = 0.1  # share of the fall by which the loss has begun to move
@@ -61,8 +63,10 @@ def edge(record: RangeRecord) -> Bounds:
                   5 % of the fall and by 2.5 σ/√w; if lower, where the rise begins that goes on
                   without a break to the last loss
         last    = last rate of all at which it does not
-        max_lr  = edge / 2.75 under SGD, last / 5 otherwise; undivided if the loss never fell by
+        max_lr  = edge / margin under SGD, last / 5 otherwise; undivided if the loss never fell by
                   1.5 σ
+        margin  = 2.75 · (1 + momentum) / 1.9: 2.75 with a momentum of .9, or if the record does
+                  not say which; 1.45 without any
         base_lr = the first rate at which the average has fallen by 10 % of the fall and by
                   2.5 σ/√w, kept between max_lr / 10 and max_lr / 3
 
@@ -70,6 +74,9 @@ def edge(record: RangeRecord) -> Bounds:
     at least 2 σ. A loss that did not fall shows only where rates do harm: below that, a net that is
     trained already goes on best at the highest rate that does none. And a loss without noise may
     have fallen so low that it takes many updates to explode: it has been rising all the while.
+    The margin goes with the momentum because the edge does: on a quadratic of curvature λ, SGD
+    with momentum stands rates up to 2 (1 + momentum) / λ, whereas a run's noise grows as
+    1 / (1 - momentum).
 
     Raises:
         RecordError: Fewer than five losses are finite.
@@ -79,11 +86,18 @@ def edge(record: RangeRecord) -> Bounds:
     lr, loss = readable_part(record)
     found = find_edge(loss)
     sgd = under_sgd(record.optimizer)
-    top, margin = (found.top, _MARGIN) if sgd else (found.last, _WIDE_MARGIN)
-    max_lr = float(lr[top]) / (margin if found.fell else 1.0)
+    top, below = (found.top, margin(record.optimizer)) if sgd else (found.last, _WIDE_MARGIN)
+    max_lr = float(lr[top]) / (below if found.fell else 1.0)
     started = float(lr[found.moves]) if found.moves is not None else max_lr
     base_lr = float(np.clip(started, max_lr / _FARTHEST, max_lr / _NEAREST))
     return Bounds(base_lr, max_lr, doubts(record, loss, top))
+
+
+def margin(optimizer: Mapping[str, Any]) -> float:
+    """Give the margin below the edge under SGD, from what the sweep ran with."""
+    told = optimizer.get("momentum")
+    momentum = _USUAL_MOMENTUM if told is None else float(told)
+    return _MARGIN * (1 + momentum) / (1 + _USUAL_MOMENTUM)
 
 
 @np.errstate(over="ignore")  # losses near the largest number
