@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from benchmarks.finders import (
     figures,
+    margins,
     oracle,
     paces,
     page,
@@ -18,7 +19,7 @@ from benchmarks.finders import (
 )
 from benchmarks.finders.problem import Problem
 from benchmarks.finders.problems import NAMES, apart
-from benchmarks.finders.store import Answers, problems
+from benchmarks.finders.store import Answers, problems, seeds
 
 
 def _names(chosen: list[Problem]) -> list[str]:
@@ -35,7 +36,10 @@ def _trials(chosen: list[Problem], jobs: int) -> None:
 
 
 def _confirm(chosen: list[Problem], jobs: int) -> None:
-    Answers("confirm").compute(sweeps.confirmed, [table.CONFIRMED], _names(chosen), jobs)
+    names, answers = _names(chosen), Answers("confirm")
+    answers.compute(sweeps.confirmed, [table.CONFIRMED], names, jobs)
+    often = [n for n in names if any(sweeps.sees_often(n, seed) for seed in seeds(n))]
+    answers.compute(sweeps.confirmed, [table.GIVEN_CONFIRMED], often, jobs)
 
 
 def _validated(chosen: list[Problem], jobs: int) -> None:
@@ -44,6 +48,10 @@ def _validated(chosen: list[Problem], jobs: int) -> None:
 
 def _paces(chosen: list[Problem], jobs: int) -> None:
     paces.run(_names(chosen), jobs)
+
+
+def _margins(chosen: list[Problem], jobs: int) -> None:
+    margins.run(_names(chosen), jobs)
 
 
 def _table(chosen: list[Problem], _: int) -> None:
@@ -89,6 +97,7 @@ COMMANDS: dict[str, Callable[[list[Problem], int], None]] = {
     "confirm": _confirm,
     "trials": _trials,
     "paces": _paces,
+    "margins": _margins,
     "validated": _validated,
     "roles": roles.run,
     "peers": _peers,

@@ -29,7 +29,7 @@ def draw(problem: Problem) -> Path:
         start = float(np.nanmedian(loss[:10]))
         roof = start + 0.5 * (start - float(np.nanmin(loss)))
         top.plot(lr, np.minimum(np.nan_to_num(loss, nan=roof, posinf=roof), roof), lw=0.8)
-    oracle = Judge(problem.name).oracle(least=1)
+    oracle = Judge(problem.name).whole()
     below.plot(oracle.lr, oracle.mean, "k.-", lw=1)
     for finder, colour in _SHOWN.items():
         for seed in SEEDS:

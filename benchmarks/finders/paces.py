@@ -18,12 +18,13 @@ from benchmarks.finders.store import SEEDS, Answers, seeds
 from cyclr.errors import RecordError
 from cyclr.rangetest import RangeTest
 from cyclr.rangetest.rules.bounds import readable_part
-from cyclr.rangetest.rules.edge import find_edge
+from cyclr.rangetest.rules.edge import find_edge, margin
 from cyclr.schedules import ExponentialSweep
 
 PACES = (12, 20, 30, 45)  # updates to a decade
 RULES = ("basin", "edge")
 _ABOVE = 8.0  # times where the scout turned
+_USUAL = {"momentum": 0.9}
 _NOTHING = 1e-12  # the rate that stands for a record that cannot be read
 
 
@@ -80,13 +81,15 @@ def markdown(sets: Mapping[str, Iterable[str]]) -> list[str]:
     )
 
 
-def _at(name: str, margin: float, last: bool) -> float:
+def _at(name: str, divisor: float, last: bool = False, same: bool = False) -> float:
     logs = []
     for seed in seeds(name):
-        lr, loss = readable_part(sweeps.load(name, seed))
+        record = sweeps.load(name, seed)
+        lr, loss = readable_part(record)
         found = find_edge(loss)
         rate = float(lr[found.last if last else found.top])
-        logs.append(math.log(rate / (margin if found.fell else 1.0)))
+        below = divisor * (1.0 if same else margin(record.optimizer) / margin(_USUAL))
+        logs.append(math.log(rate / (below if found.fell else 1.0)))
     return interpolated(name, logs)
 
 
@@ -101,14 +104,12 @@ def edges(sets: Mapping[str, Iterable[str]]) -> list[str]:
         "quick sweep, basin": functools.partial(_default, rule="basin", quick=True),
         "basin": functools.partial(_default, rule="basin", quick=False),
     }
-    for margin in (2.0, 2.5, 2.75, 3.0, 3.5, 4.0):
-        ways[f"where it first leaves the low stretch / {margin:g}"] = functools.partial(
-            _at, margin=margin, last=False
-        )
-    for margin in (2.75, 4.0):
-        ways[f"where it is low for the last time / {margin:g}"] = functools.partial(
-            _at, margin=margin, last=True
-        )
+    first, last = "where it first leaves the low stretch", "where it is low for the last time"
+    for divisor in (2.0, 2.5, 2.75, 3.0, 3.5, 4.0):
+        ways[f"{first} / {divisor:g}"] = functools.partial(_at, divisor=divisor)
+    ways[f"{first} / 2.75 at any momentum"] = functools.partial(_at, divisor=2.75, same=True)
+    for divisor in (2.75, 4.0):
+        ways[f"{last} / {divisor:g}"] = functools.partial(_at, divisor=divisor, last=True)
     return sets_table(
         "slow sweep read by", {head: swept_slowly(names) for head, names in sets.items()}, ways
     )

@@ -6,7 +6,17 @@ import re
 import statistics
 from pathlib import Path
 
-from benchmarks.finders import ensembles, paces, research, roles, sweeps, table, trials
+from benchmarks.finders import (
+    ensembles,
+    margins,
+    often,
+    paces,
+    research,
+    roles,
+    sweeps,
+    table,
+    trials,
+)
 from benchmarks.finders.fifth import FIFTH
 from benchmarks.finders.fourth import FOURTH
 from benchmarks.finders.fresh import FRESH
@@ -155,6 +165,8 @@ def write() -> None:
         "scores": _scores(rows),
         "paces": "\n".join(paces.markdown(_sets())),
         "edges": "\n".join(paces.edges(_sets())),
+        "below": "\n".join(margins.markdown()),
+        "often": "\n".join(often.markdown()),
         "trials": "\n".join(trials.markdown(_sets())),
         "families": "\n".join(trials.markdown(_families())),
         "ensembles": "\n".join(ensembles.markdown(_sets())),

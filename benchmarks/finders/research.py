@@ -57,7 +57,7 @@ class Bench:
         self.records = [[sweeps.quick(name, seed) for seed in SEEDS] for name in self.names]
         self.curves = []
         for name in self.names:
-            oracle = Judge(name).oracle(least=1)
+            oracle = Judge(name).whole()
             best = Judge(name).oracle().best
             self.curves.append((np.log(oracle.lr), np.asarray(oracle.mean) / best))
 

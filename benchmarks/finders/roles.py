@@ -59,6 +59,9 @@ VARIANTS: dict[str, Callable[[Problem], Problem]] = {
     "batch of 16": _with(batch_size=16),
     "batch of 256": _with(batch_size=256),
     "no momentum": _with(optimizer=sgd()),
+    "no momentum, batch of 16": _with(optimizer=sgd(), batch_size=16),
+    "no momentum, clipped at 1": _with(optimizer=sgd(), clip=1.0),
+    "momentum .5": _with(optimizer=sgd(0.5)),
     "momentum .8": _with(optimizer=sgd(0.8)),
     "momentum .95": _with(optimizer=sgd(0.95)),
     "momentum .99": _with(optimizer=sgd(0.99)),
@@ -72,6 +75,7 @@ VARIANTS: dict[str, Callable[[Problem], Problem]] = {
     "250 steps": _with(steps=250),
     "4000 steps": _with(steps=4000),
     "clipped at 1": _with(clip=1.0),
+    "clipped at .1": _with(clip=0.1),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from benchmarks.finders.store import CACHE, seeds
 from benchmarks.finders.train import Batches, begin
 from cyclr.integrations.torch import confirm, range_test
 from cyclr.rangetest import RangeRecord, RangeTest
+from cyclr.rangetest.rules.bounds import OFTEN
 
 _HELD = 500  # examples at most that a sweep with a validation loss measures it on
 RECORDS = CACHE / "records"
 QUICK = CACHE / "quick"  # of tasks under SGD, without a scout: what rules were tried on
 CONFIRMED = "cyclr confirmed"
+VALIDATED = "cyclr on the validation loss"  # which the other finders do not have
+GIVEN_CONFIRMED = "cyclr given validation data, confirmed"
 
 
 def path(name: str, seed: int) -> Path:
@@ -44,9 +48,31 @@ def tables() -> list[str]:
     return [n for n in BY_NAME if n.startswith("diabetes") and "linear" not in n]
 
 
+def sees_often(name: str, seed: int) -> bool:
+    """Say whether a validation loss, if there is one, is what is read by default."""
+    return load(name, seed).passes >= OFTEN
+
+
 def validated(_: str, problem: Problem, seed: int) -> dict[str, Any]:
     """Sweep with the validation loss after every update, and read that; give the rate."""
+    record = _validated(problem, seed)
+    return {"lr": record.read(metric="val_loss").max_lr, "steps": record.updates}
+
+
+def _validated(problem: Problem, seed: int) -> RangeRecord:
     model, optimizer = begin(problem, seed)
+    return range_test(
+        model,
+        optimizer,
+        Batches(problem, seed),
+        problem.loss_fn,
+        max_grad_norm=problem.clip,
+        validate=_validation(problem),
+        validate_every=1,
+    )
+
+
+def _validation(problem: Problem) -> Callable[[torch.nn.Module], dict[str, float]]:
     split = problem.split()
     inputs, targets = split.val_inputs[:_HELD], split.val_targets[:_HELD]
 
@@ -54,33 +80,26 @@ def validated(_: str, problem: Problem, seed: int) -> dict[str, Any]:
         with torch.no_grad():
             return {"val_loss": float(problem.loss_fn(net(inputs), targets))}
 
-    record = range_test(
-        model,
-        optimizer,
-        Batches(problem, seed),
-        problem.loss_fn,
-        max_grad_norm=problem.clip,
-        validate=validation_loss,
-        validate_every=1,
-    )
-    return {"lr": record.read(metric="val_loss").max_lr, "steps": record.updates}
+    return validation_loss
 
 
-def confirmed(_: str, problem: Problem, seed: int) -> dict[str, Any]:
+def confirmed(who: str, problem: Problem, seed: int) -> dict[str, Any]:
     """Confirm a task's reading by a second sweep; give the rates and what both sweeps took."""
-    record = load(problem.name, seed)
+    given = who == GIVEN_CONFIRMED
+    first = (_validated(problem, seed) if given else load(problem.name, seed)).read()
     model, optimizer = begin(problem, seed)
     reading = confirm(
-        record.read(),
+        first,
         model,
         optimizer,
         Batches(problem, seed),
         problem.loss_fn,
         total_steps=problem.steps,
         max_grad_norm=problem.clip,
+        validate=_validation(problem) if first.metric else None,
     )
     assert reading.second is not None
-    second = reading.max_lr**2 / record.read().max_lr
+    second = reading.max_lr**2 / first.max_lr
     return {"lr": reading.max_lr, "second": second, "steps": reading.updates}
 
 

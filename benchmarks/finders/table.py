@@ -24,11 +24,14 @@ PEERS = {
     "Lightning": "lightning",
     "ignite": "ignite",
 }
-CONFIRMED = sweeps.CONFIRMED
-VALIDATED = "cyclr on the validation loss"  # which the other finders do not have
+CONFIRMED, VALIDATED = sweeps.CONFIRMED, sweeps.VALIDATED
+GIVEN_CONFIRMED = sweeps.GIVEN_CONFIRMED
+# Where the sweep sees its data often; elsewhere what it stands for without validation data.
+GIVEN = {"cyclr given validation data": VALIDATED, GIVEN_CONFIRMED: GIVEN_CONFIRMED}
+_WITHOUT = dict(zip(GIVEN, ("cyclr", CONFIRMED), strict=True))
 DEFAULT = "optimizer's default"
 INSTEAD = ("Prodigy", "schedule-free AdamW", "D-Adaptation")
-FINDERS = ("cyclr", CONFIRMED, "cyclr decade", *PEERS, DEFAULT)
+FINDERS = ("cyclr", CONFIRMED, *GIVEN, "cyclr decade", *PEERS, DEFAULT)
 
 
 _answers = functools.cache(Answers)
@@ -63,7 +66,14 @@ def suggested(finder: str, name: str, seed: int) -> Suggested:
     if finder == DEFAULT:
         optimizer = BY_NAME[name].optimizer([torch.nn.Parameter(torch.zeros(1))])
         return Suggested(float(optimizer.param_groups[0]["lr"]), 0)
-    if finder in (CONFIRMED, VALIDATED):
+    if finder in GIVEN:
+        known = GIVEN if sweeps.sees_often(name, seed) else _WITHOUT
+        return _suggested(known[finder], name, seed)
+    return _suggested(finder, name, seed)
+
+
+def _suggested(finder: str, name: str, seed: int) -> Suggested:
+    if finder in (CONFIRMED, VALIDATED, GIVEN_CONFIRMED):
         answer = _answers("confirm").get(name, finder, seed)
         return Suggested(None, 0) if answer is None else Suggested(answer["lr"], answer["steps"])
     if finder in PEERS:
@@ -135,7 +145,7 @@ def _by_oracle(judge: Judge, lr: float | None, seed: int) -> float:
     """Interpolate the whole grid over the rate's logarithm; beyond its ends nothing is known."""
     if lr is None:
         return judge.quality(judge.store.get("start", "", seed), seed)
-    curve = judge.oracle(least=1)
+    curve = judge.whole()
     return float(np.interp(np.log(lr), np.log(curve.lr), curve.mean))
 
 
