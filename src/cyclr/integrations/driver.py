@@ -15,6 +15,7 @@ import numpy as np
 
 from cyclr.errors import DataError, InputError, SpecError, complaint
 from cyclr.integrations.nonfinite import is_about_values, story
+from cyclr.integrations.validation import joined, measured
 from cyclr.rangetest import RangeTest
 from cyclr.recipe import Recipe
 from cyclr.schedules.spec import Schedule
@@ -79,6 +80,8 @@ def drive(
     test: RangeTest,
     update: Callable[[float], Mapping[str, Any]],
     on_step: Callable[[RangeTest], None] | None,
+    validate: Callable[[], Any] | None = None,
+    validate_every: int | None = None,
 ) -> None:
     """Go through a test once; an update that NaN or infinity prevents ends it, and raises nothing.
 
@@ -86,10 +89,20 @@ def drive(
         test: The test.
         update: Makes an update at a rate and gives its numbers, ``"loss"`` among them.
         on_step: Called after every update.
+        validate: Gives metrics by name, before an update. Python's, NumPy's and torch's random
+            numbers that it draws are put back: the sweep is the same without it.
+        validate_every: Updates between validations; None for what the test thinks best.
     """
+
+    def aside() -> Any:
+        assert validate is not None
+        with host_random():
+            return validate()
+
     for lr in test:
         try:
-            numbers = update(lr)
+            metrics = measured(test, None if validate is None else aside, validate_every)
+            numbers = joined(metrics, update(lr), "the update")
         except Exception as error:
             if test.step == 0 or not is_about_values(error):
                 raise

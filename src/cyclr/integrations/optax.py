@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from cyclr.errors import InputError, SpecError, complaint
 from cyclr.extras import require
 from cyclr.integrations.driver import as_recipe, drive, endless, host_random, make_test
+from cyclr.integrations.validation import check_validation
 from cyclr.rangetest import RangeRecord, RangeTest
 from cyclr.rangetest.numbers import as_number
 from cyclr.recipe import Recipe
@@ -132,6 +133,8 @@ def range_test(
     sweep: Schedule | RangeTest | None = None,
     steps: int | None = None,
     optimizer: Mapping[str, Any] | None = None,
+    validate: Callable[[State], Mapping[str, Any]] | None = None,
+    validate_every: int | None = None,
     on_step: Callable[[RangeTest], None] | None = None,
 ) -> RangeRecord:
     """Run a learning rate range test with a train step that is a pure function.
@@ -169,6 +172,11 @@ def range_test(
         steps: Density of a range that the test finds, ≥ 2; 100 if None. Not with sweep.
         optimizer: What the sweep is run with, for the record: ``name``, ``momentum`` (or b1),
             ``weight_decay``. A plan moves the momentum only if told here that there is one.
+        validate: ``validate(state)`` gives metrics by name, such as ``{"val_loss": 0.9}``; called
+            before an update.
+        validate_every: Updates between validations, ≥ 1. If None, a twentieth of the sweep; or 1
+            if that is to go through its data four times or more, since there the validation loss is
+            what is read (:meth:`~cyclr.rangetest.record.RangeRecord.read`).
         on_step: Called after every update with the running test, for progress.
 
     Raises:
@@ -177,31 +185,37 @@ def range_test(
 
     Reference: arXiv 1506.01186, section 3.3.
     """
+    check_validation(validate, validate_every)
     test = make_test(sweep, steps, optimizer=optimizer, batches=batches)
     while True:
+        training = _Training(step, state, batches)
+        measure = None if validate is None else lambda now=training: validate(now.state)
         with host_random(batches):
-            drive(test, _updates(step, state, batches), on_step)
+            drive(test, training.update, on_step, measure, validate_every)
         if not test.restart():
             return test.record
 
 
-def _updates(
-    step: Callable[[State, Any, float], tuple[State, Any]], state: State, batches: Iterable[Any]
-) -> Callable[[float], Mapping[str, Any]]:
-    """Make the function that takes a copy of the state through the batches, an update a call."""
-    stream = endless(batches)
-    state = jax.tree.map(_copy, state)
+class _Training(Generic[State]):
+    """Takes a copy of a state through the batches, an update a call."""
 
-    def update(lr: float) -> Mapping[str, Any]:
-        nonlocal state
-        result: Any = step(state, next(stream), lr)
+    def __init__(
+        self,
+        step: Callable[[State, Any, float], tuple[State, Any]],
+        state: State,
+        batches: Iterable[Any],
+    ) -> None:
+        self._step, self._stream = step, endless(batches)
+        self.state: State = jax.tree.map(_copy, state)
+
+    def update(self, lr: float) -> Mapping[str, Any]:
+        """Make an update, and give its loss."""
+        result: Any = self._step(self.state, next(self._stream), lr)
         if not isinstance(result, tuple) or len(result) != 2:
             constraint, remedy = "a pair (state, loss)", "return both, in this order"
             raise InputError(complaint("what step gives", constraint, type(result), remedy))
-        state, loss = result
+        self.state, loss = result
         return {"loss": as_number("loss", loss)}
-
-    return update
 
 
 def _copy(leaf: Any) -> Any:

@@ -100,6 +100,66 @@ def test_an_epoch_has_as_many_updates_as_fit_makes(batch_size: int, updates: int
     assert record.steps_per_epoch == int(model.optimizer.iterations) == updates
 
 
+def held(model):
+    """Measure the validation loss by evaluate, as users do."""
+    generator = np.random.default_rng(1)
+    inputs = generator.normal(size=(32, 4)).astype("float32")
+    found = model.evaluate(inputs, (inputs.sum(axis=1) > 0).astype("int32"), verbose=0)
+    return {"val_loss": float(found[0]), "val_accuracy": float(found[1])}
+
+
+@pytest.mark.parametrize(("rows", "every", "steps"), [(64, 5, (0, 5, 10)), (32, None, range(12))])
+def test_a_validation_is_measured_before_updates(rows, every, steps) -> None:
+    model = classifier()
+    loss = held(model)["val_loss"]
+    before = state(model)
+    plain = range_test(model, *data(rows), batch_size=16, sweep=SWEEP)
+    record = range_test(
+        model, *data(rows), batch_size=16, sweep=SWEEP, validate=held, validate_every=every
+    )
+    assert record.loss == pytest.approx(plain.loss, rel=1e-5)  # it changes nothing
+    for name in ("val_loss", "val_accuracy"):
+        assert record.metrics[name].steps == tuple(steps)
+    assert record.metrics["val_loss"].values[0] == pytest.approx(loss, rel=1e-5)
+    assert record.read().metric == ("val_loss" if every is None else None)
+    assert state(model) == before
+    assert model.predict(data(rows)[0], verbose=0).shape == (rows, 2)
+
+
+def test_of_a_scout_only_the_first_update_is_validated() -> None:
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    seen = []
+
+    def validate(_):
+        seen.append(len(seen))
+        return {"val_loss": 1.0}
+
+    record = range_test(classifier(optimizer), *data(), validate=validate)
+    assert len(record.scout.lr) > 1
+    assert len(seen) == 1 + len(record.metrics["val_loss"].steps)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"validate": lambda _: 0.3}, "what validate gave must be a mapping of metrics"),
+        ({"validate": lambda _: {"loss": 0.3}}, "name it val_loss"),
+        ({"validate": lambda _: {"accuracy": 0.3}}, "update and validate both gave 'accuracy'"),
+        ({"validate": 3}, "validate must be a function, got 3"),
+        ({"validate_every": 3}, "validate_every needs validate"),
+        (
+            {"validate": held, "validate_every": 0},
+            "validate_every must be an int ≥ 1 or None, got 0",
+        ),
+    ],
+)
+def test_a_validation_that_cannot_be_made_is_refused(options, words: str) -> None:
+    model, other = classifier(), classifier()
+    with pytest.raises(ValueError, match=words):
+        range_test(model, *data(), sweep=SWEEP, **options)
+    assert state(model) == state(other)
+
+
 def test_losses_are_each_batch_s_own() -> None:
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.1), loss="mse")

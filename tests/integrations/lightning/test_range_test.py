@@ -291,6 +291,43 @@ class TestRecord:
         assert record.metrics["train_accuracy"].values[-1] > 0.7
         assert record.loss[0] > record.loss[20] > 0
 
+    @pytest.mark.parametrize("accumulate", [1, 2])
+    def test_a_validation_is_measured_before_updates(self, accumulate: int) -> None:
+        inputs, labels = next(iter(digits()))
+        modes = []
+
+        def validate(module):
+            modes.append((module.training, module.body.training, torch.is_grad_enabled()))
+            return {"val_loss": nn.functional.cross_entropy(module.body(inputs), labels)}
+
+        def tested(**options):
+            options = {"sweep": SWEEP, **options}
+            return range_test(
+                trainer(accumulate_grad_batches=accumulate), Net(), digits(), **options
+            )
+
+        untouched = Net().eval()
+        record = tested(validate=validate, validate_every=5)
+        assert record.loss == tested().loss  # dropout draws the same
+        assert record.metrics["val_loss"].steps == (0, 5, 10)
+        assert modes == [(False, False, False)] * 3
+        with torch.no_grad():
+            first = float(nn.functional.cross_entropy(untouched.body(inputs), labels))
+        assert record.metrics["val_loss"].values[0] == pytest.approx(first, rel=1e-6)
+
+    def test_and_read_where_the_data_are_seen_often(self) -> None:
+        few = next(iter(digits(256)))
+        inputs, labels = next(iter(digits(300)))
+
+        def validate(module):
+            return {"val_loss": nn.functional.cross_entropy(module.body(inputs), labels)}
+
+        loader = DataLoader(TensorDataset(*few), batch_size=32)
+        record = range_test(trainer(), Net(), loader, validate=validate)
+        assert record.passes >= 4
+        assert record.metrics["val_loss"].steps == tuple(range(len(record)))
+        assert record.read().metric == "val_loss"
+
     @pytest.mark.parametrize("given", [{}, {"optimizer": {"name": "Mine"}, "steps_per_epoch": 7}])
     def test_a_test_of_the_user_s_learns_what_it_ran_with(self, given) -> None:
         test = RangeTest(SWEEP, **given)
@@ -493,6 +530,22 @@ class TestErrors:
         )
         with pytest.raises(InputError, match=r"Rates\.training_step must return the loss"):
             range_test(trainer(), module, digits())
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"validate": lambda _: 0.3}, "what validate gave must be a mapping of metrics"),
+            ({"validate": 3}, "validate must be a function, got 3"),
+            ({"validate_every": 3}, "validate_every needs validate"),
+            (
+                {"validate": lambda _: {"train_accuracy": 0.3}, "metrics": ("train_accuracy",)},
+                "training_step and validate both gave 'train_accuracy'",
+            ),
+        ],
+    )
+    def test_a_validation_that_cannot_be_made(self, options, words: str) -> None:
+        with pytest.raises(InputError, match=words):
+            range_test(trainer(), Net(), digits(), **options)
 
     def test_a_metric_that_is_not_logged(self) -> None:
         with pytest.raises(InputError, match=r"'accuracy', which .*logged \['train_accuracy'\]"):

@@ -230,6 +230,52 @@ def loss_of(weights, batch):
     return optax.sigmoid_binary_cross_entropy(inputs @ weights, labels).mean()
 
 
+class TestValidation:
+    """``validate`` sees the state that the next update begins with."""
+
+    def _run(self, **options):
+        step = jax.jit(lambda weights, batch, lr: self._step(weights, batch, lr), donate_argnums=0)
+        return range_test(step, jnp.zeros(4), logistic(), **options)
+
+    def _step(self, weights, batch, lr):
+        loss, slopes = jax.value_and_grad(loss_of)(weights, batch)
+        return weights - lr * slopes, loss
+
+    def test_it_is_measured_before_updates(self) -> None:
+        seen = []
+
+        def validate(weights):
+            seen.append(np.asarray(weights))
+            return {"val_loss": loss_of(weights, logistic()[0]), "val_size": (weights**2).sum()}
+
+        record = self._run(sweep=SWEEP, validate=validate, validate_every=3)
+        assert record.loss == self._run(sweep=SWEEP).loss
+        assert record.metrics["val_loss"].steps == (0, 3, 6)
+        assert not seen[0].any()
+        first = self._step(jnp.zeros(4), logistic()[0], SWEEP(0))[0]
+        one = self._run(sweep=SWEEP, validate=validate, validate_every=1)
+        assert one.metrics["val_size"].values[1] == pytest.approx(float((first**2).sum()))
+
+    def test_and_read_where_the_data_are_seen_often(self) -> None:
+        optimizer = {"name": "sgd", "momentum": 0.0}
+        validate = lambda weights: {"val_loss": float((weights**2).sum()) + 1.0}  # noqa: E731
+        record = self._run(optimizer=optimizer, validate=validate)
+        assert record.passes >= 4
+        assert len(record.metrics["val_loss"].steps) == len(record)
+        assert len(record.scout.lr) > 0
+        seldom = self._run(optimizer=optimizer, validate=validate, validate_every=3)
+        assert seldom.read().metric is None
+
+    def test_what_is_no_validation_is_refused(self) -> None:
+        for options, words in (
+            ({"validate": lambda _: 0.3}, "must be a mapping of metrics"),
+            ({"validate": 3}, "validate must be a function, got 3"),
+            ({"validate_every": 3}, "validate_every needs validate"),
+        ):
+            with pytest.raises(InputError, match=words):
+                self._run(sweep=SWEEP, **options)
+
+
 def test_a_real_training_from_range_test_to_one_cycle() -> None:
     batches = logistic()
     tested = optax.inject_hyperparams(optax.sgd)(learning_rate=0.0, momentum=0.9)

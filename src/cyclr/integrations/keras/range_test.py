@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from cyclr.errors import DataError, InputError, complaint
 from cyclr.integrations.driver import drive, endless, make_test
 from cyclr.integrations.keras.follow import followers, optimizer_of
 from cyclr.integrations.keras.snapshot import restored
+from cyclr.integrations.validation import check_validation
 from cyclr.rangetest import RangeRecord, RangeTest
 from cyclr.schedules.fields import Constraint
 from cyclr.schedules.spec import Schedule
@@ -27,6 +28,8 @@ def range_test(
     batch_size: int = 32,
     sweep: Schedule | RangeTest | None = None,
     steps: int | None = None,
+    validate: Callable[[Any], Mapping[str, float]] | None = None,
+    validate_every: int | None = None,
     on_step: Callable[[RangeTest], None] | None = None,
 ) -> RangeRecord:
     """Run a learning rate range test on a compiled model, and leave no trace of it.
@@ -54,6 +57,11 @@ def range_test(
         sweep: Schedule of the rate, or a :class:`~cyclr.rangetest.sweep.RangeTest` to watch. By
             default the test finds its range by itself.
         steps: Density of a range that the test finds, ≥ 2; 100 if None. Not with sweep.
+        validate: ``validate(model)`` gives metrics by name, such as ``{"val_loss": 0.9}`` from
+            ``model.evaluate``; called before an update.
+        validate_every: Updates between validations, ≥ 1. If None, a twentieth of the sweep; or 1
+            if that is to go through its data four times or more, since there the validation loss is
+            what is read (:meth:`~cyclr.rangetest.record.RangeRecord.read`).
         on_step: Called after every update with the running test, for progress.
 
     Raises:
@@ -73,11 +81,13 @@ def range_test(
             "the optimizer accumulates gradients, so a batch is not an update; compile with "
             "gradient_accumulation_steps=None for the range test, and with larger batches"
         )
+    check_validation(validate, validate_every)
+    measure = None if validate is None else lambda: validate(model)
     batches = _batches(model, x, y, batch_size)
     test = make_test(sweep, steps, optimizer=_describe(optimizer), batches=batches)
     while True:
         with restored(model, batches), _settable_rate(model, optimizer) as rate:
-            drive(test, _updates(model, rate, batches), on_step)
+            drive(test, _updates(model, rate, batches), on_step, measure, validate_every)
         if not test.restart():
             return test.record
 

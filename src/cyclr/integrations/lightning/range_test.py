@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch.optim.optimizer import Optimizer
 
@@ -18,12 +19,15 @@ from cyclr.integrations.lightning.trainers import trainer_like
 from cyclr.integrations.nonfinite import story
 from cyclr.integrations.torch.attributes import Attributes
 from cyclr.integrations.torch.groups import describe, set_value, wrapped
+from cyclr.integrations.torch.modes import evaluating
 from cyclr.integrations.torch.nonfinite import blames_values
 from cyclr.integrations.torch.snapshot import Snapshot
+from cyclr.integrations.validation import check_validation, joined, measured
 from cyclr.rangetest import RangeRecord, RangeTest
 from cyclr.schedules.spec import Schedule
 
 OnStep = Callable[[RangeTest], None]
+Validate = Callable[[Any], Mapping[str, float]]
 
 
 def range_test(
@@ -34,6 +38,8 @@ def range_test(
     sweep: Schedule | RangeTest | None = None,
     steps: int | None = None,
     metrics: Sequence[str] = (),
+    validate: Validate | None = None,
+    validate_every: int | None = None,
     on_step: OnStep | None = None,
 ) -> RangeRecord:
     """Run a learning rate range test on a LightningModule, and leave no trace of it.
@@ -64,6 +70,11 @@ def range_test(
         steps: Without a sweep, how dense its rates are, ≥ 2; 100 if None.
         metrics: Names under which ``training_step`` logs what the record shall hold too, such as
             ``("train_accuracy",)``.
+        validate: ``validate(module)`` gives metrics by name, such as ``{"val_loss": 0.9}``; called
+            in eval mode without gradients, before an update, with the module where it trains.
+        validate_every: Updates between validations, ≥ 1. If None, a twentieth of the sweep; or 1
+            if that is to go through its data four times or more, since there the validation loss is
+            what is read (:meth:`~cyclr.rangetest.record.RangeRecord.read`).
         on_step: Called after every update with the running test, for progress.
 
     Raises:
@@ -81,14 +92,16 @@ def range_test(
         raise InputError(complaint("trainer", "on one device", trainer.world_size, remedy))
     if sweep is not None and steps is not None:
         raise InputError("steps is the length of the default sweep; set it in your sweep instead")
+    check_validation(validate, validate_every)
     test = new_test(sweep) if isinstance(sweep, RangeTest) else RangeTest(sweep, steps=steps)
     if hasattr(data, "__next__"):
         remedy = "pass what it was made from, such as the data loader"
         raise DataError(complaint("data", "re-iterable, not an iterator", data, remedy))
     if data is None and trainer.lightning_module is module:
         data = trainer.train_dataloader
+    measure = _Measure(validate, validate_every)
     while True:
-        _sweep(trainer, module, data, _Sweeper(test, metrics, on_step))
+        _sweep(trainer, module, data, _Sweeper(test, metrics, measure, on_step))
         if test.step == 0:
             raise DataError("data is empty: there is not a single batch to train on")
         if not test.restart():
@@ -115,13 +128,30 @@ def _is_fitting(trainer: Any) -> bool:
     return bool(trainer.state.fn == "fit" and trainer.state.status == "running")
 
 
+class _Measure(NamedTuple):
+    """Validates a module that trains, if it is time."""
+
+    validate: Validate | None
+    every: int | None
+
+    def __call__(self, test: RangeTest, module: Any) -> dict[str, float]:
+        if self.validate is None:
+            return {}
+        with evaluating(module):
+            return measured(test, functools.partial(self.validate, module), self.every)
+
+
 class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is installed
     """Sets the sweep's rates and listens to the losses, within a Trainer of the sweep's own."""
 
-    def __init__(self, test: RangeTest, metrics: Sequence[str], on_step: OnStep | None) -> None:
+    def __init__(
+        self, test: RangeTest, metrics: Sequence[str], measure: _Measure, on_step: OnStep | None
+    ) -> None:
         self.memory = ExitStack()
         self._test = test
         self._metrics = tuple(metrics)
+        self._measure = measure
+        self._validated: dict[str, float] = {}
         self._on_step = on_step
         self._running: list[Optimizer] = []
         self._scaler: dict[str, Any] = {}
@@ -176,10 +206,12 @@ class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is
         self._lr = self._test.ask()
         trainer.should_stop = self._lr is None
 
-    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         """Set the rates, again for each micro-batch: nothing else may have the last word."""
         assert self._lr is not None
         self._updating = True
+        if not self._losses:  # an update's first micro-batch
+            self._validated = self._measure(self._test, pl_module)
         for group, factor in zip(_groups(trainer), self._factors, strict=True):
             set_value(group, "lr", self._lr * factor)
 
@@ -228,7 +260,9 @@ class _Sweeper(pl.Callback):  # type: ignore[misc] # its type depends on what is
                     f"metrics names {name!r}, which training_step has not logged by this step; "
                     f"it logged {sorted(logged)}: pick of those, or log it with on_step=True"
                 )
-        return {name: logged[name] for name in self._metrics}
+        return joined(
+            self._validated, {name: logged[name] for name in self._metrics}, "training_step"
+        )
 
 
 def _groups(trainer: Any) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from torch.optim.optimizer import Optimizer
 
 from cyclr.errors import DataError, InputError, complaint
 from cyclr.integrations.torch.steps import Loss, TrainStep, needs_closure
+from cyclr.integrations.validation import check_callable
 from cyclr.schedules.fields import Constraint
 
 
@@ -100,28 +101,6 @@ def check_precision(
             f"{type(optimizers[0]).__name__} evaluates the loss itself, and its gradients would "
             "never be unscaled; leave out scaler"
         )
-
-
-def check_validation(validate: Any, validate_every: Any) -> None:
-    """Refuse a validation that cannot be called, or is never made.
-
-    Raises:
-        InputError: validate is no function, or validate_every breaks its bound or is alone.
-    """
-    check_callable("validate", validate)
-    Constraint(kind="integer", ge=1, optional=True).check("validate_every", validate_every)
-    if validate is None and validate_every is not None:
-        raise InputError("validate_every needs validate; pass the function that measures")
-
-
-def check_callable(name: str, value: Any) -> None:
-    """Refuse what cannot be called.
-
-    Raises:
-        InputError: It is there, and cannot.
-    """
-    if value is not None and not callable(value):
-        raise InputError(complaint(name, "a function", value, "pass one, or leave it out"))
 
 
 def check_batches(batches: Any) -> None:

@@ -15,11 +15,9 @@ from cyclr.errors import InputError
 from cyclr.integrations.driver import new_test
 from cyclr.integrations.torch.checks import (
     check_batches,
-    check_callable,
     check_precision,
     check_step,
     check_training,
-    check_validation,
 )
 from cyclr.integrations.torch.groups import describe, wrapped
 from cyclr.integrations.torch.nonfinite import each_warning_once
@@ -27,6 +25,7 @@ from cyclr.integrations.torch.processes import Processes
 from cyclr.integrations.torch.snapshot import Snapshot
 from cyclr.integrations.torch.steps import Loss, TrainStep, default_step
 from cyclr.integrations.torch.sweeping import Rates, Sweeper, endless, unheard
+from cyclr.integrations.validation import check_callable, check_validation
 from cyclr.rangetest import RangeRecord, RangeTest, combine
 from cyclr.schedules.fields import Constraint
 from cyclr.schedules.spec import Schedule

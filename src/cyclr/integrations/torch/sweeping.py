@@ -14,13 +14,14 @@ import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer, _global_optimizer_post_hooks
 
-from cyclr.errors import DataError, InputError, complaint
+from cyclr.errors import DataError, InputError
 from cyclr.integrations.nonfinite import story
 from cyclr.integrations.torch.groups import family, set_value
 from cyclr.integrations.torch.modes import evaluating, to_training
 from cyclr.integrations.torch.nonfinite import blames_values
 from cyclr.integrations.torch.own_warmup import share_of_rate
 from cyclr.integrations.torch.processes import Processes
+from cyclr.integrations.validation import joined, measured
 from cyclr.rangetest import RangeRecord, RangeTest
 from cyclr.rangetest.numbers import as_number
 
@@ -135,7 +136,8 @@ class Sweeper:
     def _guarded(self, test: RangeTest, batch: Any) -> tuple[float, dict[str, float], str | None]:
         """Validate if it is time, and make the update; say so if NaN or infinity prevented it."""
         try:
-            metrics = self._validated(test)
+            validate = None if self.validate is None else self._validated
+            metrics = measured(test, validate, self.validate_every)
             told = self.update(batch)
         except Exception as error:
             if test.step == 0 or not blames_values(error, self.models):
@@ -145,30 +147,14 @@ class Sweeper:
         if not isinstance(told, Mapping):
             return loss, metrics, None
         more = {str(n): as_number(str(n), v) for n, v in told.items() if v is not None}
-        if twice := sorted(set(metrics) & set(more)):
-            raise InputError(
-                f"train_step and validate both gave {twice[0]!r}; name the validation's otherwise, "
-                f"such as val_{twice[0]}"
-            )
+        more = joined(metrics, more)
         del more["loss"]
-        return loss, {**metrics, **more}, None
+        return loss, more, None
 
-    def _validated(self, test: RangeTest) -> dict[str, float]:
-        every = self.validate_every or test.validate_every
-        # Of a scout once, so that what is wrong with it shows at once.
-        elsewhere = test.on_way_back or (test.is_scouting and test.step > 0)
-        if self.validate is None or elsewhere or test.step % every:
-            return {}
+    def _validated(self) -> Mapping[str, float]:
+        assert self.validate is not None
         with _all_evaluating(self.models):
-            found: Any = self.validate()
-        if not isinstance(found, Mapping):
-            form = 'a mapping of metrics, such as {"val_accuracy": 0.9}'
-            raise InputError(complaint("what validate gave", form, found, "name the number"))
-        if "loss" in found:
-            raise InputError(
-                'validate gave a metric named "loss", which is the training loss; name it val_loss'
-            )
-        return {name: as_number(name, value) for name, value in found.items()}
+            return self.validate()
 
 
 def loss_of(told: Any) -> float:
