@@ -19,7 +19,7 @@ from benchmarks.finders import (
 )
 from benchmarks.finders.problem import Problem
 from benchmarks.finders.problems import NAMES, apart
-from benchmarks.finders.store import Answers, problems, seeds
+from benchmarks.finders.store import Answers, problems
 
 
 def _names(chosen: list[Problem]) -> list[str]:
@@ -38,8 +38,8 @@ def _trials(chosen: list[Problem], jobs: int) -> None:
 def _confirm(chosen: list[Problem], jobs: int) -> None:
     names, answers = _names(chosen), Answers("confirm")
     answers.compute(sweeps.confirmed, [table.CONFIRMED], names, jobs)
-    often = [n for n in names if any(sweeps.sees_often(n, seed) for seed in seeds(n))]
-    answers.compute(sweeps.confirmed, [table.GIVEN_CONFIRMED], often, jobs)
+    little = [name for name in names if sweeps.has_little_data(name)]
+    answers.compute(sweeps.confirmed, [table.GIVEN_CONFIRMED], little, jobs)
 
 
 def _validated(chosen: list[Problem], jobs: int) -> None:

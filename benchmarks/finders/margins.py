@@ -1,13 +1,13 @@
 """How far below the edge must one stay under SGD? Trainings at shares of it, to the full budget.
 
-Scores interpolated from the oracle's grid cannot tell: where a cliff is steep, three rates to a
-decade do not show where it lies. So these are trained, three seeds each.
+Scores interpolated from the oracle's curve cannot tell: where a cliff is steep, rates a factor of
+1.5 apart do not show where it lies. So these are trained, three seeds each.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmarks.finders import sweeps
@@ -17,7 +17,7 @@ from benchmarks.finders.problem import Problem
 from benchmarks.finders.problems import BY_NAME
 from benchmarks.finders.research import Shares
 from benchmarks.finders.store import SEEDS, Answers, rounded
-from benchmarks.finders.train import train
+from benchmarks.finders.train import Result, train
 from cyclr.rangetest.rules.bounds import readable_part
 from cyclr.rangetest.rules.edge import find_edge
 
@@ -51,8 +51,15 @@ def _share(known: Answers, name: str, divisor: float) -> float:
     judge = Judge(name)
     kept = [known.get(name, f"{divisor:g}", seed) for seed in SEEDS]
     results = [{k: float(v) for k, v in result.items()} for result in kept]
-    mean = statistics.fmean(judge.quality(r, s) for s, r in zip(SEEDS, results, strict=True))
-    return min(1.0, mean / judge.oracle().best)
+    # The oracle of the same seeds, where it has more.
+    best = max(_mean(judge, [judge.store.result(lr, s) for s in SEEDS]) for lr in judge.oracle().lr)
+    return min(1.0, _mean(judge, results) / best)
+
+
+def _mean(judge: Judge, results: Sequence[Result | None]) -> float:
+    return statistics.fmean(
+        judge.quality(result, seed) for seed, result in enumerate(results) if result is not None
+    )
 
 
 def markdown() -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from benchmarks.finders import (
     ensembles,
+    little,
     margins,
-    often,
     paces,
     research,
     roles,
@@ -41,7 +41,7 @@ _HELD_OUT = """
 
 The same on twelve more (`held_out.py`), in view of which `basin` was not changed; `edge`, the slow
 sweep under SGD and the second sweep of `confirm` were made in view of these and of all that follow.
-Scores of suggested rates are interpolated from the oracle's grid, over the logarithm of the rate.
+Scores of suggested rates are interpolated from the oracle's curve, over the logarithm of the rate.
 
 """
 _FRESH = """
@@ -166,7 +166,7 @@ def write() -> None:
         "paces": "\n".join(paces.markdown(_sets())),
         "edges": "\n".join(paces.edges(_sets())),
         "below": "\n".join(margins.markdown()),
-        "often": "\n".join(often.markdown()),
+        "little": "\n".join(little.markdown()),
         "trials": "\n".join(trials.markdown(_sets())),
         "families": "\n".join(trials.markdown(_families())),
         "ensembles": "\n".join(ensembles.markdown(_sets())),

@@ -15,7 +15,6 @@ from benchmarks.finders.store import CACHE, seeds
 from benchmarks.finders.train import Batches, begin
 from cyclr.integrations.torch import confirm, range_test
 from cyclr.rangetest import RangeRecord, RangeTest
-from cyclr.rangetest.rules.bounds import OFTEN
 
 _HELD = 500  # examples at most that a sweep with a validation loss measures it on
 RECORDS = CACHE / "records"
@@ -48,9 +47,9 @@ def tables() -> list[str]:
     return [n for n in BY_NAME if n.startswith("diabetes") and "linear" not in n]
 
 
-def sees_often(name: str, seed: int) -> bool:
+def has_little_data(name: str) -> bool:
     """Say whether a validation loss, if there is one, is what is read by default."""
-    return load(name, seed).passes >= OFTEN
+    return load(name, 0).has_little_data
 
 
 def validated(_: str, problem: Problem, seed: int) -> dict[str, Any]:

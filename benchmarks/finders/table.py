@@ -26,7 +26,7 @@ PEERS = {
 }
 CONFIRMED, VALIDATED = sweeps.CONFIRMED, sweeps.VALIDATED
 GIVEN_CONFIRMED = sweeps.GIVEN_CONFIRMED
-# Where the sweep sees its data often; elsewhere what it stands for without validation data.
+# Where there is little data; elsewhere what it stands for without validation data.
 GIVEN = {"cyclr given validation data": VALIDATED, GIVEN_CONFIRMED: GIVEN_CONFIRMED}
 _WITHOUT = dict(zip(GIVEN, ("cyclr", CONFIRMED), strict=True))
 DEFAULT = "optimizer's default"
@@ -67,7 +67,7 @@ def suggested(finder: str, name: str, seed: int) -> Suggested:
         optimizer = BY_NAME[name].optimizer([torch.nn.Parameter(torch.zeros(1))])
         return Suggested(float(optimizer.param_groups[0]["lr"]), 0)
     if finder in GIVEN:
-        known = GIVEN if sweeps.sees_often(name, seed) else _WITHOUT
+        known = GIVEN if sweeps.has_little_data(name) else _WITHOUT
         return _suggested(known[finder], name, seed)
     return _suggested(finder, name, seed)
 
@@ -105,7 +105,7 @@ def rows(
         names: Of the tasks.
         finders: Whom to score.
         trained: By a training at every suggestion; otherwise a suggestion's score is interpolated
-            from the oracle's grid, and optimizers that need no rate are left out.
+            from the oracle's curve, and optimizers that need no rate are left out.
     """
     judges = {name: Judge(name) for name in names}
     reaches = _by_training if trained else _by_oracle
@@ -142,7 +142,7 @@ def _by_training(judge: Judge, lr: float | None, seed: int) -> float:
 
 
 def _by_oracle(judge: Judge, lr: float | None, seed: int) -> float:
-    """Interpolate the whole grid over the rate's logarithm; beyond its ends nothing is known."""
+    """Interpolate the whole curve over the rate's logarithm; beyond its ends nothing is known."""
     if lr is None:
         return judge.quality(judge.store.get("start", "", seed), seed)
     curve = judge.whole()

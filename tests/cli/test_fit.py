@@ -194,14 +194,14 @@ def test_a_budget_too_small_to_confirm_is_refused_before_the_range_test(run: Com
     assert (code, out) == (2, "")
     # 90, because a sweep of 60 may go on for so long: nothing is refused after it
     assert (
-        "total_steps must be ≥ 670 for a second sweep of 44 updates beside one of 90, got 48" in err
+        "total_steps must be ≥ 640 for a second sweep of 38 updates beside one of 90, got 48" in err
     )
-    assert "a sweep of 60 may go on to 90. Give --epochs 109, or leave out --confirm" in err
+    assert "a sweep of 60 may go on to 90. Give --epochs 94, or leave out --confirm" in err
     assert "range test:" not in err
     # There the sweep's steps have grown with the budget, and just fit.
-    assert left(longest(density(109 * 8, None)), 109 * 8) >= 44
-    with pytest.raises(InputError, match="Give --epochs 109"):
-        check_room(108 * 8, 8, None)
+    assert left(longest(density(94 * 8, None)), 94 * 8) >= 38
+    with pytest.raises(InputError, match="Give --epochs 94"):
+        check_room(93 * 8, 8, None)
 
 
 def test_a_second_sweep_confirms_the_first(run: Command, tmp_path: Path) -> None:

@@ -61,7 +61,12 @@ def test_it_can_be_planned_by_another_metric(run: Command, tmp_path: Path) -> No
     code, out, _ = run("plan", "measured.json", *options)
     assert code == 0
     recipe = Recipe.from_dict(json.loads(out))
-    assert recipe.lr.max_lr == record.read(metric="val_loss").max_lr < record.read().max_lr
+    by_loss = record.read(metric="loss").max_lr
+    assert recipe.lr.max_lr == record.read(metric="val_loss").max_lr < by_loss
+    _, out, _ = run("plan", "measured.json", *options[:-1])
+    assert out.splitlines()[0].split(None, 2) == ["read", "by", "basin, of val_loss"]
+    _, out, _ = run("plan", "measured.json", "--metric", "loss", *options[2:])
+    assert Recipe.from_dict(json.loads(out)).lr.max_lr == by_loss
 
 
 def test_a_reading_is_planned_as_it_is(run: Command, tmp_path: Path) -> None:

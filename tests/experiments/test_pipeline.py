@@ -61,25 +61,50 @@ def test_a_sweep_of_ones_own_and_validation_along_the_way() -> None:
     assert record.read().rule == "accuracy"
 
 
-def test_validation_where_the_data_are_seen_often() -> None:
-    """A hundred updates are twelve passes through eight batches, and twenty are two and a half."""
-    record = find(build(small_task()))
-    assert record.passes >= 4
+def test_validation_where_there_is_little_data() -> None:
+    """An epoch has eight updates, in batches of 24 it has 21."""
+    record = find(build(small_task()), steps=30)
     assert list(record.metrics["val_loss"].steps) == list(range(len(record)))
     assert record.read().metric == "val_loss"
     confirmed = challenge(build(small_task()), record.read(), total_steps=1000)
     assert confirmed.metric == "val_loss"
     assert "val_loss" in confirmed.second.metrics
-    held = small_task().validation
-    more = tuple(torch.cat([part] * 2) for part in held)
+    more = tuple(torch.cat([part] * 2) for part in small_task().validation)
     for parts, options in (
-        (build(small_task()), {"steps": 20}),
+        (build(small_task(batch_size=24)), {}),
         (build(small_task()), {"validate": False}),
         (build(small_task(validation=None)), {}),
         (build(small_task(validation=more)), {}),  # more than there is to train on
     ):
-        assert find(parts, **options).metrics == {}
-    assert find(build(small_task()), steps=20, accumulate=2).metrics != {}
+        assert find(parts, steps=20, **options).metrics == {}
+    assert find(build(small_task(batch_size=24)), steps=20, accumulate=2).metrics != {}
+
+
+@pytest.mark.parametrize(("rows", "held"), [(64, 64), (64, 8), (100, 30), (20, 5)])
+def test_the_smallest_data_are_validated_too(rows: int, held: int) -> None:
+    pairs = small_task().train, small_task().validation
+    train, validation = (
+        tuple(t[:n] for t in pair) for pair, n in zip(pairs, (rows, held), strict=True)
+    )
+    record = find(build(small_task(train=train, validation=validation)))
+    assert list(record.metrics) == ["val_loss"]  # only what is read
+    assert record.read().metric == "val_loss"
+    more = tuple(t[: rows + 1] for t in small_task().train)
+    assert find(build(small_task(train=train, validation=more))).metrics == {}
+
+
+def test_how_often_to_validate_is_a_wish_to_do_so() -> None:
+    record = find(build(small_task()), steps=20, validate_every=4)
+    assert record.metrics["val_accuracy"].steps[:3] == (0, 4, 8)
+    with pytest.raises(TaskError, match="has no validation data"):
+        find(build(small_task(validation=None)), steps=20, validate_every=4)
+
+
+def test_measuring_does_not_change_what_is_measured() -> None:
+    net = lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))  # noqa: E731
+    plain, measured = (find(build(small_task(model=net)), validate=v) for v in (False, None))
+    assert measured.metrics != {}
+    assert measured.loss == plain.loss
 
 
 def test_validation_without_data_is_a_task_error() -> None:

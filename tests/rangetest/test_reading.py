@@ -9,6 +9,7 @@ import pytest
 from cyclr import LinearSweep, Outcome, RangeTest, Reading, plan
 from cyclr.errors import RecordError
 from cyclr.rangetest import Series, combine
+from cyclr.rangetest.way_back import NO_LEG
 from rangetest.curves import curve
 
 
@@ -34,15 +35,15 @@ def test_a_rule_reads_the_metric_it_is_told_to() -> None:
 
 
 class TestTheDefaultMetric:
-    """The validation loss where the sweep saw its data four times, and the loss elsewhere."""
+    """The validation loss where an epoch has twenty updates or fewer, and the loss elsewhere."""
 
-    def _record(self, passes: float = 4.0, every: int = 1, **more):
-        record = _measured(every=every)
-        return replace(record, steps_per_epoch=int(len(record) / passes), **more)
+    def _record(self, per_epoch: int | None = 20, every: int = 1, **more):
+        return replace(_measured(every=every), steps_per_epoch=per_epoch, **more)
 
-    def test_of_data_seen_often_it_is_the_validation_loss(self) -> None:
-        record = self._record()
-        assert record.passes >= 4
+    @pytest.mark.parametrize("per_epoch", [1, 20])
+    def test_of_little_data_it_is_the_validation_loss(self, per_epoch: int) -> None:
+        record = self._record(per_epoch)
+        assert record.has_little_data
         assert record.read() == record.read(metric="val_loss") != record.read(metric="loss")
         assert record.read().metric == "val_loss"
 
@@ -51,30 +52,49 @@ class TestTheDefaultMetric:
         unknown = replace(record, steps_per_epoch=None)
         assert record.read(metric="loss").metric is None
         assert record.read(metric="loss").max_lr == unknown.read().max_lr
-        for rule in ("basin", "valley"):
-            assert record.read(rule) == record.read(rule, "loss")
+        for rule in ("basin", "valley"):  # whatever the rule
+            assert record.read(rule) == record.read(rule, "val_loss") != record.read(rule, "loss")
 
     @pytest.mark.parametrize("every", [1, 2])
     def test_measured_at_every_other_update_at_least(self, every: int) -> None:
         assert self._record(every=every).read().metric == "val_loss"
 
     def test_otherwise_it_is_the_loss(self) -> None:
-        seen_less, seldom = self._record(passes=3.9), self._record(every=3)
-        assert seen_less.passes < 4
-        others = {"kl_loss": seldom.metrics["val_loss"], "val_accuracy": Series((), ())}
+        more, seldom = self._record(per_epoch=21), self._record(every=3)
+        series = self._record().metrics["val_loss"]
+        others = dict.fromkeys(("kl_loss", "value_loss", "val_part_loss", "val_accuracy"), series)
         for record in (
-            seen_less,
+            more,
             seldom,
-            replace(self._record(), steps_per_epoch=None),
+            self._record(per_epoch=None),
             self._record(metrics={}),
             self._record(metrics=others),
         ):
             assert record.read().metric is None
 
-    def test_the_shortest_name_counts_and_repeats_must_have_it(self) -> None:
+    @pytest.mark.parametrize("name", ["val_loss", "valid_loss", "validation_loss", "eval_loss"])
+    def test_whatever_it_is_usually_called(self, name: str) -> None:
         record = self._record()
-        both = {"val_part_loss": record.metrics["val_loss"], **record.metrics}
-        assert replace(record, metrics=both).read().metric == "val_loss"
+        held = {"val_part_loss": record.metrics["val_loss"], name: record.metrics["val_loss"]}
+        assert replace(record, metrics=held).read().metric == name
+
+    def test_a_few_values_are_enough_but_five_there_must_be(self) -> None:
+        record = self._record()
+        few = slice(50, 58)
+        for count, metric in ((4, None), (5, "val_loss")):
+            series = Series(tuple(range(count)), record.metrics["val_loss"].values[60 : 60 + count])
+            short = replace(
+                record,
+                lr=record.lr[few],
+                loss=record.loss[few],
+                metrics={"val_loss": series},
+                way_back=NO_LEG,
+                steps_per_epoch=2,
+            )
+            assert short.read().metric == metric
+
+    def test_repeats_must_have_it(self) -> None:
+        record = self._record()
         repeats = combine([record, self._record()]), combine([record, self._record(metrics={})])
         assert [r.read().metric for r in repeats] == ["val_loss", None]
 
@@ -89,7 +109,19 @@ class TestTheDefaultMetric:
         for lr in test:
             height = float(np.clip((lr - 0.001) / 0.005, 0, 1))
             test.tell(loss=1.0, val_accuracy=0.1 + 0.5 * height, val_loss=1.0 - height / 2)
-        assert (test.record.read().rule, test.record.read().metric) == ("accuracy", None)
+        record = test.record
+        assert (record.read().rule, record.read().metric) == ("accuracy", None)
+
+    def test_of_smith_s_figure_the_loss_can_be_read_as_well(self) -> None:
+        test, loss = RangeTest(LinearSweep(start_lr=0.0, end_lr=2.0, steps=60)), curve(1.0)
+        for lr in test:
+            test.tell(loss=loss(max(lr, 1e-3)), val_accuracy=0.5 * lr)
+        assert test.record.read().rule == "accuracy"
+        assert test.record.read(metric="loss").rule == "basin"
+        both = combine([test.record, test.record])
+        assert both.read(metric="loss").rule == "basin"
+        with pytest.raises(RecordError, match="accuracy"):
+            test.record.read("accuracy", "loss")
 
 
 def test_of_a_metric_that_should_rise_the_sign_is_turned() -> None:

@@ -59,15 +59,17 @@ def find(
     validate_every: Annotated[
         int | None,
         typer.Option(
-            min=1, help="… every so many steps; by default every twentieth part of the sweep."
+            min=1,
+            help="… every so many steps; by default every twentieth part of the sweep, or every "
+            "step where an epoch has twenty or fewer.",
         ),
     ] = None,
     rule: Annotated[str | None, typer.Option(help="Such as edge, basin, knee.")] = None,
     metric: Annotated[
         str | None,
         typer.Option(
-            help="Read this metric, such as val_loss, or the loss; by default val_loss where the "
-            "sweep goes four times through its data."
+            help="Read this metric, such as val_loss, or the loss; by default val_loss where an "
+            "epoch has twenty updates or fewer."
         ),
     ] = None,
     precision: Precision = None,
@@ -101,8 +103,8 @@ def find(
             parts,
             sweep=sweep,
             repeats=repeats,
-            # Where neither is named, what is read depends on how often the sweep sees its data.
-            validate=measured or (None if rule is None and metric is None else False),
+            # Where none is named, what is read depends on how much data there is.
+            validate=measured or (None if metric is None and rule != "accuracy" else False),
             validate_every=validate_every,
             on_step=_checked(watch_sweep(show, repeats), metric if asked else None),
             **update,

@@ -268,7 +268,6 @@ def _find(parts: Parts, steps: int, rule: str | None, settings: dict[str, Any]) 
     from cyclr.experiments.pipeline import find
 
     options = {name: settings[name] for name in _UPDATE if name in settings}
-    options["validate"] = None if rule is None else False  # a rule that is named reads the loss
     with progress("range test", steps) as update:
         record = find(parts, steps=steps, on_step=watch_sweep(update), **options)
     reading = record.read(rule)
@@ -283,7 +282,7 @@ def _read_off(record: Any, reading: Any) -> str:
     """Say why it was not the training loss that was read."""
     if reading.metric is None:
         return ""
-    return f" (read off {reading.metric}: it went {record.passes:.0f} times through the data)"
+    return f" (read off {reading.metric}, as an epoch has only {record.steps_per_epoch} updates)"
 
 
 def _train(

@@ -122,6 +122,7 @@ def show_record(
     if not len(record):
         raise InputError(f"{place} holds no updates, so there is nothing to draw")
     lr, values = np.asarray(record.lr), np.asarray(record.loss)
+    metric = metric if reading is None else reading.metric
     if metric is not None:
         series = record.metrics[metric]
         lr, values = lr[list(series.steps)], np.asarray(series.values)

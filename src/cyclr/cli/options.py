@@ -95,7 +95,7 @@ def reading_pairs(reading: Reading) -> dict[str, str]:
         "base_lr": f"{reading.base_lr:.4g}",
         "max_lr": f"{reading.max_lr:.4g}",
         **_interval(reading),
-        "rule": reading.rule + ("" if reading.metric is None else f", of {reading.metric}"),
+        "rule": reading.read_by,
         **_second(reading),
         "outcome": f"{reading.outcome.value}: {reading.outcome.sentence}",
         **{f"caveat {i}": caveat for i, caveat in enumerate(reading.caveats, start=1)},

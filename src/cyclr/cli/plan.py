@@ -44,7 +44,7 @@ def plan(
     policy: Policy = "one_cycle",
     rule: Annotated[str | None, typer.Option(help="Such as edge, basin, knee.")] = None,
     metric: Annotated[
-        str | None, typer.Option(help="Read this metric, such as val_loss, instead of the loss.")
+        str | None, typer.Option(help="Read this metric, such as val_loss, or the loss.")
     ] = None,
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE.json", help="Save the recipe.")
@@ -65,7 +65,7 @@ def plan(
     if as_json:
         print_json(recipe.to_dict())
     else:
-        print_pairs(recipe_pairs(recipe))
+        print_pairs({"read by": reading.read_by, **recipe_pairs(recipe)})
 
 
 def _reading(place: str, rule: str | None, metric: str | None) -> Reading:

@@ -19,7 +19,6 @@ from cyclr.recipe import Recipe
 from cyclr.schedules import Constant, Units
 from cyclr.training import make_loader
 
-LARGER = 4  # times that batches are when nothing is trained with them
 _MADE: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()  # by tasks, in this process
 
 
@@ -129,9 +128,7 @@ def build(task: Task, *, seed: int = 0, batch_size: int | None = None) -> Parts:
     validation = None
     if task.validation is not None:
         with _named("validation"):
-            validation = make_loader(
-                task.validation, LARGER * size, seed=seed, train=False, **options
-            )
+            validation = make_loader(task.validation, 4 * size, seed=seed, train=False, **options)
     with _named("train"):
         batches = make_loader(task.train, size, seed=seed, **options)
     return Parts(

@@ -10,14 +10,13 @@ from typing import Any
 import torch
 
 from cyclr.errors import InputError, TaskError, TrainingError
-from cyclr.experiments.parts import LARGER, Parts, batch_size_of, build, build_for
+from cyclr.experiments.parts import Parts, batch_size_of, build, build_for
 from cyclr.experiments.task import Task
 from cyclr.integrations.torch import confirm, range_test
 from cyclr.integrations.torch.batches import pair, to_device
 from cyclr.planning import plan
 from cyclr.rangetest import Outcome, RangeRecord, RangeTest, Reading
-from cyclr.rangetest.course import STEPS
-from cyclr.rangetest.rules.bounds import OFTEN
+from cyclr.rangetest.record import LITTLE
 from cyclr.recipe import Recipe
 from cyclr.training import Run, RunFolder, fit
 from cyclr.training.checks import check_optimizer
@@ -50,8 +49,8 @@ def find(
         steps: Without a sweep, how dense its rates are.
         repeats: How often to sweep, ≥ 1.
         validate: Measure the validation metrics along the way (slower; Smith's figure). None does
-            so where the sweep goes through its data four times or more, if there is validation data
-            and not more of it: there the validation loss is what is read.
+            so where an epoch has twenty updates or fewer, if there is validation data and not more
+            of it: there the validation loss is what is read. And if validate_every is given.
         validate_every: As for :func:`cyclr.integrations.torch.range_test`.
         accumulate: Micro-batches per update, ≥ 1, as the training will have.
         max_grad_norm: Clip the gradient's norm to this, > 0, as the training will.
@@ -62,14 +61,16 @@ def find(
         TaskError: Validation is asked for and the task has no validation data.
         TrainingError: The loss is not finite from the first step.
     """
+    by_itself = validate is None and validate_every is None
     if validate is None:
-        length = sweep.steps if isinstance(sweep, RangeTest) else getattr(sweep, "total_steps", 0)
-        validate = _sees_often(parts, length or steps or STEPS, accumulate)
+        validate = _has_little_data(parts, accumulate) if by_itself else True
     if validate and parts.validation is None:
         raise TaskError(f"task {parts.task.name!r} has no validation data to validate on")
     options: dict[str, Any] = {"sweep": sweep, "steps": steps, "repeats": repeats}
     options["on_step"] = on_step
-    options["validate"] = _measure(parts) if validate else None
+    # Of what is measured only to be read, the loss is enough.
+    metrics = {} if by_itself else parts.task.metrics
+    options["validate"] = _measure(parts, metrics) if validate else None
     options["validate_every"] = validate_every
     processes = together()
     if processes.count > 1:
@@ -93,14 +94,14 @@ def find(
     return record
 
 
-def _sees_often(parts: Parts, updates: int, accumulate: int) -> bool:
-    """Say whether updates go so often through a task's data that its validation loss counts.
+def _has_little_data(parts: Parts, accumulate: int) -> bool:
+    """Say whether the validation loss is what will be read, if there is validation data.
 
-    With more validation data than training data it would take too long to measure that.
+    With more of it than training data it would take too long to measure.
     """
-    if parts.validation is None or updates * accumulate < OFTEN * len(parts.batches):
+    if parts.validation is None or max(1, len(parts.batches) // accumulate) > LITTLE:
         return False
-    return len(parts.validation) * LARGER <= len(parts.batches)
+    return len(parts.validation.dataset) <= len(parts.batches.dataset)
 
 
 def challenge(
@@ -136,7 +137,7 @@ def challenge(
         parts.batches,
         parts.task.loss_fn,
         total_steps=total_steps,
-        validate=None if reading.metric is None else _measure(parts),
+        validate=None if reading.metric is None else _measure(parts, parts.task.metrics),
         **_update_options(accumulate, max_grad_norm, mixed_precision),
     )
 
@@ -173,8 +174,7 @@ def _shared_step(
     return step
 
 
-def _measure(parts: Parts) -> Callable[[Any], Mapping[str, float]]:
-    metrics = parts.task.metrics
+def _measure(parts: Parts, metrics: Any) -> Callable[[Any], Mapping[str, float]]:
     return lambda model: evaluate(model, parts.validation, parts.task.loss_fn, metrics)
 
 

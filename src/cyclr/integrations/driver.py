@@ -1,17 +1,12 @@
-"""What integrations share whatever the framework: reading plans, going round data, host randomness.
+"""What integrations share whatever the framework: reading plans, going round data.
 
 Nothing here imports a framework; torch is only looked at where something else has loaded it.
 """
 
 from __future__ import annotations
 
-import random
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from typing import Any
-
-import numpy as np
 
 from cyclr.errors import DataError, InputError, SpecError, complaint
 from cyclr.integrations.nonfinite import is_about_values, story
@@ -89,19 +84,12 @@ def drive(
         test: The test.
         update: Makes an update at a rate and gives its numbers, ``"loss"`` among them.
         on_step: Called after every update.
-        validate: Gives metrics by name, before an update. Python's, NumPy's and torch's random
-            numbers that it draws are put back: the sweep is the same without it.
+        validate: Gives metrics by name, before an update.
         validate_every: Updates between validations; None for what the test thinks best.
     """
-
-    def aside() -> Any:
-        assert validate is not None
-        with host_random():
-            return validate()
-
     for lr in test:
         try:
-            metrics = measured(test, None if validate is None else aside, validate_every)
+            metrics = measured(test, validate, validate_every)
             numbers = joined(metrics, update(lr), "the update")
         except Exception as error:
             if test.step == 0 or not is_about_values(error):
@@ -140,23 +128,6 @@ def endless(batches: Any) -> Iterator[Any]:
             yield batch
         if count == 0:
             raise DataError("batches is empty: there is not a single batch to train on")
-
-
-@contextmanager
-def host_random(*things: Any) -> Iterator[None]:
-    """Put the random generators of this process back, however the block is left.
-
-    Python's and NumPy's; with torch loaded also torch's, and what torch's ``Snapshot`` remembers of
-    the given things (modules, and the samplers and generators of data loaders).
-    """
-    with ExitStack() as stack:
-        if "torch" in sys.modules:
-            from cyclr.integrations.torch.snapshot import Snapshot
-
-            stack.enter_context(Snapshot(*things))
-        stack.callback(random.setstate, random.getstate())
-        stack.callback(np.random.set_state, np.random.get_state())
-        yield
 
 
 def _is_indexed(batches: Any) -> bool:

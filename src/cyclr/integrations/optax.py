@@ -10,7 +10,8 @@ import numpy as np
 
 from cyclr.errors import InputError, SpecError, complaint
 from cyclr.extras import require
-from cyclr.integrations.driver import as_recipe, drive, endless, host_random, make_test
+from cyclr.integrations.driver import as_recipe, drive, endless, make_test
+from cyclr.integrations.host import host_random
 from cyclr.integrations.validation import check_validation
 from cyclr.rangetest import RangeRecord, RangeTest
 from cyclr.rangetest.numbers import as_number
@@ -175,8 +176,8 @@ def range_test(
         validate: ``validate(state)`` gives metrics by name, such as ``{"val_loss": 0.9}``; called
             before an update.
         validate_every: Updates between validations, ≥ 1. If None, a twentieth of the sweep; or 1
-            if that is to go through its data four times or more, since there the validation loss is
-            what is read (:meth:`~cyclr.rangetest.record.RangeRecord.read`).
+            where an epoch has twenty updates or fewer, since there the validation loss is what is
+            read (:meth:`~cyclr.rangetest.record.RangeRecord.read`).
         on_step: Called after every update with the running test, for progress.
 
     Raises:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cyclr.errors import InputError, complaint
+from cyclr.integrations.host import host_random
 from cyclr.rangetest import RangeTest
 from cyclr.rangetest.numbers import as_number
 from cyclr.schedules.fields import Constraint
@@ -38,7 +39,9 @@ def measured(
 ) -> dict[str, float]:
     """Validate before an update, if it is time.
 
-    Not on the way back; and of a scout once, so that what is wrong with it shows at once.
+    Not on the way back; and of a scout once, so that what is wrong with it shows at once. Random
+    numbers of Python, NumPy and torch that it draws are put back: without it, the sweep is the
+    same.
 
     Args:
         test: A test whose rate for the update has been asked for.
@@ -51,7 +54,8 @@ def measured(
     elsewhere = test.on_way_back or (test.is_scouting and test.step > 0)
     if validate is None or elsewhere or test.step % (every or test.validate_every):
         return {}
-    found = validate()
+    with host_random():
+        found = validate()
     if not isinstance(found, Mapping):
         form = 'a mapping of metrics, such as {"val_accuracy": 0.9}'
         raise InputError(complaint("what validate gave", form, found, "name the number"))
@@ -63,16 +67,16 @@ def measured(
 
 
 def joined(
-    measured: Mapping[str, float], told: Mapping[str, Any], what: str = "train_step"
+    metrics: Mapping[str, float], told: Mapping[str, Any], what: str = "train_step"
 ) -> dict[str, Any]:
     """Put what was measured and what an update told side by side.
 
     Raises:
         InputError: Both have a number of the same name.
     """
-    if twice := sorted(set(measured) & set(told)):
+    if twice := sorted(set(metrics) & set(told)):
         raise InputError(
             f"{what} and validate both gave {twice[0]!r}; name the validation's otherwise, such as "
             f"val_{twice[0]}"
         )
-    return {**measured, **told}
+    return {**metrics, **told}

@@ -2,7 +2,7 @@
 
 The first sweep has to find its range and is quick. The second one knows where to look. It begins a
 tenth of the rate that was read, so that the net has moved by the time the rate matters, and shows
-every decade for up to thirty updates.
+every decade for up to 45 updates.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from cyclr.schedules.fields import Constraint
 CONFIRMED = " confirmed"  # what the rule's name of such a reading ends in
 SHARE = 0.2  # of the budget that both sweeps may cost together
 RULE = "edge"  # what the second sweep is read by
-_BELOW, _ABOVE = 10.0, 80.0  # times below and above max_lr that it begins and ends at
+_BELOW, _ABOVE = 10.0, 30.0  # times below and above max_lr that it begins and ends at
 _DECADES = math.log10(_BELOW * _ABOVE)
-_FASTEST, _SLOWEST = 15, 30  # updates to a decade
+_FASTEST, _SLOWEST = 15, 45  # updates to a decade
 LEAST = math.ceil(_FASTEST * _DECADES)  # updates below which it would say no more than the first
 
 _SHARE = Constraint(kind="real", gt=0, lt=1)
@@ -34,7 +34,8 @@ _BUDGET = Constraint(kind="integer", ge=1)
 def second_sweep(reading: Reading, total_steps: int, share: float = SHARE) -> ExponentialSweep:
     """Plan the sweep that confirms a reading, for any framework's range test.
 
-    From max_lr / 10 to 80 max_lr, at thirty updates to a decade, or as slowly as the budget allows.
+    From max_lr / 10 to 30 max_lr, at 45 updates to a decade, or as slowly as the budget allows.
+    If the reading is by a metric, measure that at every update (``validate_every=1``).
 
     Args:
         reading: What is to be confirmed.
@@ -62,7 +63,7 @@ def left(swept: int, total_steps: int, share: float = SHARE) -> int:
         share: Of the budget, in (0, 1).
 
     Raises:
-        InputError: They are fewer than 44, which is fifteen to a decade.
+        InputError: They are fewer than 38, which is fifteen to a decade.
     """
     steps = int(share * total_steps + 1e-9) - swept
     if steps < LEAST:
@@ -82,7 +83,7 @@ def settle(reading: Reading, record: RangeRecord) -> Reading:
         max_lr  = √(max_lr · second)    second: what the rule "edge" reads off the second sweep
         base_lr = moved along, by the same factor
 
-    The second is read by the metric that the first was read by.
+    The second is read by the metric that the first was told to read, or by the loss.
 
     Args:
         reading: What was confirmed.
@@ -98,13 +99,9 @@ def settle(reading: Reading, record: RangeRecord) -> Reading:
         InputError: The reading has been confirmed before, or is by a metric that the record lacks.
     """
     _check_once(reading)
-    if reading.metric is not None and reading.metric not in record.metrics:
-        held = ", ".join(sorted(record.metrics)) or "none"
-        raise InputError(
-            f"record must hold the metric that was read, {reading.metric!r}, got {held}; measure "
-            'it in the second sweep too, or confirm record.read(metric="loss")'
-        )
+    _check_metric(reading, record)
     caveats = [caveat for caveat in reading.caveats if CHANCE not in caveat]
+    caveats += _seldom(reading.metric, record)
     try:
         known = record if record.optimizer else replace(record, optimizer=reading.optimizer)
         second = known.read(RULE, reading.metric)
@@ -142,6 +139,20 @@ def settle(reading: Reading, record: RangeRecord) -> Reading:
     )
 
 
+def _check_metric(reading: Reading, record: RangeRecord) -> None:
+    """Refuse a second sweep that does not measure the metric that was read.
+
+    Raises:
+        InputError: The record lacks it.
+    """
+    if reading.metric is not None and reading.metric not in record.metrics:
+        held = ", ".join(sorted(record.metrics)) or "none"
+        raise InputError(
+            f"record must hold the metric that was read, {reading.metric!r}, got {held}; measure "
+            'it in the second sweep too, or confirm record.read(metric="loss")'
+        )
+
+
 def _own_words(caveat: str) -> str:
     """Word a caveat of the second sweep whose remedy is none where the range is given."""
     if STILL_LOW not in caveat:
@@ -150,6 +161,16 @@ def _own_words(caveat: str) -> str:
         f"{STILL_LOW} of the second sweep, at {_ABOVE:g} times max_lr: the first reading is far "
         "too low, or the net learns these batches by heart. Run another range test."
     )
+
+
+def _seldom(metric: str | None, record: RangeRecord) -> list[str]:
+    count = len(record) if metric is None else len(record.metrics[metric].steps)
+    if 2 * count >= len(record):
+        return []
+    return [
+        f"{metric} was measured at {count} of the second sweep's {len(record)} updates only; "
+        "measure it at every one (validate_every=1)."
+    ]
 
 
 def _check_once(reading: Reading) -> None:

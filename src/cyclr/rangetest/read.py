@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 from cyclr.errors import RecordError
 from cyclr.rangetest.reading import Reading
-from cyclr.rangetest.record import Outcome, RangeRecord
+from cyclr.rangetest.record import VALIDATION_LOSSES, Outcome, RangeRecord
 from cyclr.rangetest.repeats import median
 from cyclr.rangetest.rules import RULES, Bounds
 from cyclr.rangetest.rules.accuracy import LEAST
-from cyclr.rangetest.rules.bounds import OFTEN
 from cyclr.rangetest.scouting import SCOUT_ALONE
 from cyclr.schedules import LinearSweep
 
@@ -37,9 +36,10 @@ def read(record: RangeRecord, rule: str | None = None, metric: str | None = None
         RecordError: The rule or the metric is unknown, or the record does not hold what the rule
             needs.
     """
-    if rule is None and metric is None:
-        metric = _default_metric(record)
-    metric = None if metric == "loss" else metric
+    if metric is None:
+        metric = _default_metric(record, rule)
+    elif metric == "loss":  # of all that was measured, nothing else
+        record, metric = record.alone(), None
     seen = record if metric is None else record.seen_by(metric)
     name = _default_rule(seen) if rule is None else rule
     if name not in RULES:
@@ -116,13 +116,12 @@ def _doubts(record: RangeRecord, metric: str | None) -> list[str]:
     return found
 
 
-def _default_metric(record: RangeRecord) -> str | None:
+def _default_metric(record: RangeRecord, rule: str | None) -> str | None:
     """Name the validation loss to read where the net may learn its examples by heart."""
-    if record.passes < OFTEN or _default_rule(record) == "accuracy":
+    if not record.has_little_data or (rule or _default_rule(record)) == "accuracy":
         return None
-    names = [n for n in record.metrics if n.startswith("val") and n.endswith("loss")]
-    dense = (n for n in names if all(_is_dense(sweep, n) for sweep in record.sweeps))
-    return min(dense, key=len, default=None)  # val_loss rather than one part of it
+    names = (n for n in VALIDATION_LOSSES if n in record.metrics)
+    return next((n for n in names if all(_is_dense(s, n) for s in record.sweeps)), None)
 
 
 def _is_dense(record: RangeRecord, metric: str) -> bool:

@@ -46,8 +46,8 @@ class Reading:
         caveats: What makes the conclusion doubtful, in words; empty if nothing does.
         optimizer: What the sweep ran with, from the record.
         steps_per_epoch: From the record; None if unknown.
-        metric: Name of the metric that was asked for in place of the loss; None if none was. The
-            accuracy rule finds the accuracy by itself.
+        metric: Name of the metric that was read in place of the training loss; None if none was.
+            The accuracy rule finds the accuracy by itself.
         sweeps: What the rule read off each sweep.
         record: What it was read off; None for a reading that was made by hand.
         second: The record of the sweep that confirmed it, if one did; see
@@ -70,6 +70,11 @@ class Reading:
     second: RangeRecord | None = field(default=None, repr=False, compare=False)
     updates: int = 0
     stated: Intervals | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def read_by(self) -> str:
+        """The rule, and the metric if it is not the loss: such as ``"edge, of val_loss"``."""
+        return self.rule if self.metric is None else f"{self.rule}, of {self.metric}"
 
     @property
     def base_lr_interval(self) -> tuple[float, float] | None:

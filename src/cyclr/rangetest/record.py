@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _FORMAT = 1
 _RISING = ("accuracy", "auc", "f1", "score")  # ends of names of what is better when higher
 PER_EPOCH = Constraint(kind="integer", ge=1, optional=True)
+LITTLE = 20  # updates in an epoch up to which the data count as little
+# Names of a validation loss that is then read by itself; a part of one, or a critic's loss, is not.
+VALIDATION_LOSSES = ("val_loss", "valid_loss", "validation_loss", "eval_loss")
 MOMENTUM = Constraint(kind="real", ge=0, lt=1, optional=True)
 
 
@@ -139,6 +142,11 @@ class RangeRecord:
         return made + sum(len(lr) for lr, _ in scouts)
 
     @property
+    def has_little_data(self) -> bool:
+        """Whether an epoch is known to have twenty updates or fewer."""
+        return self.steps_per_epoch is not None and self.steps_per_epoch <= LITTLE
+
+    @property
     def passes(self) -> float:
         """How many times the sweep went through its data; 0 if the data's length is unknown."""
         return 0.0 if self.steps_per_epoch is None else len(self) / self.steps_per_epoch
@@ -158,11 +166,11 @@ class RangeRecord:
                 the record holds an accuracy on a linear sweep (Smith's figure), ``"edge"``
                 when a scout went ahead of a slow sweep, otherwise ``"basin"``.
             metric: Name of a metric to read in place of the loss, such as ``"val_loss"``, or
-                ``"loss"``. By default, if no rule is named either, a validation loss (its name
-                begins with ``val`` and ends in ``loss``) where the sweep went through its data four
-                times or more and measured it at every other update at least; otherwise the loss. A
-                net that sees its few examples so often may learn them by heart, at rates that serve
-                new ones badly.
+                ``"loss"``. By default a validation loss (``val_loss``, ``valid_loss``,
+                ``validation_loss`` or ``eval_loss``) where an epoch has twenty updates or fewer and
+                it was measured at every other update at least, unless the rule is ``"accuracy"``;
+                otherwise the loss. A net that sees its few examples again and again may learn them
+                by heart, at rates that serve new ones badly.
 
         Raises:
             RecordError: The rule or the metric is unknown, or the record does not hold what the
@@ -171,6 +179,10 @@ class RangeRecord:
         from cyclr.rangetest.read import read
 
         return read(self, rule, metric)
+
+    def alone(self) -> RangeRecord:
+        """Give the record of the loss alone, without other metrics. Repeats are treated alike."""
+        return replace(self, metrics={}, repeats=tuple(r.alone() for r in self.repeats))
 
     def seen_by(self, metric: str) -> RangeRecord:
         """Give the record as it looks to a metric: at the steps where it was measured.

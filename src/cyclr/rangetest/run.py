@@ -89,7 +89,7 @@ class Run:
             self._asked = float(self.course.sweep(self.step))
         return self._asked
 
-    def asked(self) -> float:
+    def unanswered(self) -> float:
         """Give the rate that waits for an answer.
 
         Raises:
@@ -107,7 +107,7 @@ class Run:
         Raises:
             StateError: No rate was asked for.
         """
-        asked, self._asked = self.asked(), None
+        asked, self._asked = self.unanswered(), None
         if self.way_back is not None:
             self.way_back.tell(asked, loss)
             return

@@ -7,7 +7,6 @@ It knows no framework. The loop that trains is the caller's, or one of the drive
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,8 +14,8 @@ from cyclr.errors import InputError
 from cyclr.rangetest import divergence
 from cyclr.rangetest.course import Course, GivenCourse, OwnCourse, default_sweep
 from cyclr.rangetest.numbers import as_number, plain
-from cyclr.rangetest.record import Outcome, RangeRecord
-from cyclr.rangetest.rules.bounds import OFTEN, USUAL, under_sgd
+from cyclr.rangetest.record import LITTLE, Outcome, RangeRecord
+from cyclr.rangetest.rules.bounds import USUAL, under_sgd
 from cyclr.rangetest.run import Run
 from cyclr.rangetest.scouting import SCOUT_ALONE, ScoutCourse
 from cyclr.rangetest.way_back import NO_LEG, Leg
@@ -156,11 +155,11 @@ class RangeTest:
     def validate_every(self) -> int:
         """Updates between validations, where the user does not say: a twentieth of the sweep.
 
-        But 1 where the sweep is to go through its data four times or more, since there the
-        validation loss is what is read.
+        But 1 where an epoch has twenty updates or fewer, since there the validation loss is what is
+        read.
         """
-        often = self.steps >= OFTEN * (self._steps_per_epoch or math.inf)
-        return 1 if often else max(1, self.steps // 20)
+        little = self._steps_per_epoch is not None and self._steps_per_epoch <= LITTLE
+        return 1 if little else max(1, self.steps // 20)
 
     @property
     def began_too_high(self) -> bool:
@@ -187,7 +186,7 @@ class RangeTest:
             StateError: No rate was asked for.
             InputError: The loss or a metric is not a single number.
         """
-        self._run.asked()  # before the numbers are looked at
+        self._run.unanswered()  # before the numbers are looked at
         number = as_number("loss", loss)
         measured = {n: as_number(n, value) for n, value in metrics.items() if value is not None}
         self._run.tell(number, measured)

@@ -92,7 +92,7 @@ def range_figure(record: RangeRecord, reading: Reading | None = None) -> Any:
     axes.legend(loc="upper left", fontsize=8)
     if reading is not None:
         axes.axvspan(reading.base_lr, reading.max_lr, color=_BAND, alpha=0.6, lw=0)
-        text = f"base_lr {reading.base_lr:.3g}, max_lr {reading.max_lr:.3g} ({reading.rule})"
+        text = f"base_lr {reading.base_lr:.3g}, max_lr {reading.max_lr:.3g} ({reading.read_by})"
         axes.set_title(f"{text}; sweep {record.outcome.value}", fontsize=10)
     axes.grid(alpha=0.25)
     return figure

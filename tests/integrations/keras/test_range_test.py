@@ -126,6 +126,17 @@ def test_a_validation_is_measured_before_updates(rows, every, steps) -> None:
     assert model.predict(data(rows)[0], verbose=0).shape == (rows, 2)
 
 
+def test_a_model_fresh_from_compile_can_be_evaluated_within_and_afterwards() -> None:
+    """The graph of an evaluation knows the metrics that it built, which are put back unbuilt."""
+    model = classifier(keras.optimizers.SGD(0.1, momentum=0.9))
+    before = state(model)
+    record = range_test(model, *data(), validate=held)
+    assert len(record.scout.lr) > 0
+    assert set(record.metrics) == {"accuracy", "val_loss", "val_accuracy"}
+    assert state(model) == before
+    assert held(model) == held(classifier())
+
+
 def test_of_a_scout_only_the_first_update_is_validated() -> None:
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
     seen = []

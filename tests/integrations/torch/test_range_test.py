@@ -377,6 +377,18 @@ class TestBadInput:
         with pytest.raises(InputError, match="with several models range_test cannot know"):
             range_test(models, _sgd(models[0]), [digits], LOSS)
 
+    def test_a_group_that_is_swept_alone_says_its_own_momentum(self, digits) -> None:
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+        groups = [
+            {"params": model[1].parameters(), "momentum": 0.9},
+            {"params": model[3].parameters(), "momentum": 0.0, "weight_decay": 0.1},
+        ]
+        optimizer = torch.optim.SGD(groups, lr=0.1)
+        for group, momentum, decay in ((None, 0.9, 0.0), (0, 0.9, 0.0), (1, 0.0, 0.1)):
+            record = range_test(model, optimizer, [digits], LOSS, steps=10, group=group)
+            found = record.optimizer
+            assert (found["momentum"], found["weight_decay"]) == (momentum, decay)
+
     def test_a_metric_given_twice(self, digits) -> None:
         model = _net()
         with pytest.raises(InputError, match="train_step and validate both gave 'accuracy'"):

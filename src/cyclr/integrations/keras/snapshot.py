@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 from keras.src.backend.common import global_state  # it has no public name
 
-from cyclr.integrations.driver import host_random
+from cyclr.integrations.host import host_random
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def restored(model: Any, batches: Any) -> Iterator[None]:
     # Parts that fit has yet to build, for which it draws a batch: it must do so afterwards as well.
     unbuilt = [part for part in _compiled_parts(model) if not part.built]
     attributes = [_attributes(part) for part in unbuilt]
-    function = model.train_function
+    functions = model.train_function, model.test_function  # a validation may evaluate
     is_torch = keras.backend.backend() == "torch"
     with host_random(batches, *([model] if is_torch else [])), _keras_random():
         try:
@@ -42,7 +42,7 @@ def restored(model: Any, batches: Any) -> Iterator[None]:
             for part, before in zip(unbuilt, attributes, strict=True):
                 vars(part).clear()
                 vars(part).update(before)
-            model.train_function = function
+            model.train_function, model.test_function = functions
 
 
 def _compiled_parts(model: Any) -> list[Any]:

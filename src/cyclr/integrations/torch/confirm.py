@@ -67,6 +67,13 @@ def confirm(
     """
     _check(reading, measured=validate is not None or train_step is not None)
     sweep = second_sweep(reading, total_steps, share)
+
+    def watch(test: RangeTest) -> None:
+        if test.step == 1:  # not after a whole sweep in vain
+            _check_metric(reading, test)
+        if on_step is not None:
+            on_step(test)
+
     record = range_test(
         model,
         optimizer,
@@ -82,7 +89,7 @@ def confirm(
         scaler=scaler,
         group=reading.optimizer.get("group"),
         snapshot_dir=snapshot_dir,
-        on_step=on_step,
+        on_step=watch,
     )
     return settle(reading, record)
 
@@ -95,4 +102,14 @@ def _check(reading: Any, *, measured: bool) -> None:
         raise InputError(
             f"validate is missing: the reading is by {reading.metric}, and so must the second be; "
             'pass what range_test had, or confirm record.read(metric="loss")'
+        )
+
+
+def _check_metric(reading: Reading, test: RangeTest) -> None:
+    given = test.record.metrics
+    if reading.metric is not None and reading.metric not in given:
+        raise InputError(
+            f"validate must give {reading.metric}, which the reading is by, got "
+            f"{', '.join(sorted(given)) or 'none'}; pass what range_test had, or confirm "
+            'record.read(metric="loss")'
         )

@@ -71,10 +71,10 @@ def family(optimizer: Any) -> list[Optimizer]:
     return found
 
 
-def describe(optimizer: Optimizer) -> dict[str, Any]:
-    """Say what a sweep runs with: the optimizer's name, momentum (or beta1) and weight decay."""
+def describe(optimizer: Optimizer, index: int = 0) -> dict[str, Any]:
+    """Say what a sweep runs with: the optimizer's name, a group's momentum (or beta1) and decay."""
     optimizer = wrapped(optimizer)
-    group = optimizer.param_groups[0]
+    group = optimizer.param_groups[index]
     momentum = group["betas"][0] if "betas" in group else group.get("momentum")
     facts: dict[str, Any] = {"name": type(optimizer).__name__}
     if momentum is not None:

@@ -104,8 +104,8 @@ def range_test(
         validate: ``validate(model)`` gives metrics by name, such as ``{"val_accuracy": 0.9}``;
             called in eval mode without gradients, before an update.
         validate_every: Updates between validations, ≥ 1. If None, a twentieth of the sweep; or 1
-            if that is to go through its data four times or more, since there the validation loss is
-            what is read (:meth:`~cyclr.rangetest.record.RangeRecord.read`).
+            where an epoch has twenty updates or fewer, since there the validation loss is what is
+            read (:meth:`~cyclr.rangetest.record.RangeRecord.read`).
         accumulate: Micro-batches per update, ≥ 1. Not with train_step.
         max_grad_norm: Clip the gradient's norm to this, > 0. Not with train_step.
         autocast: Run the forward pass under autocast in this type, such as ``torch.bfloat16``.
@@ -179,16 +179,19 @@ def _several(things: Any) -> list[Any]:
 def _facts(
     optimizers: list[Optimizer], group: int | None, *, accumulate: int, max_grad_norm: float | None
 ) -> dict[str, Any]:
-    """Say what the sweep runs with: of several optimizers their names, and the first's settings.
+    """Say what the sweep runs with: all optimizers' names, and a parameter group's settings.
 
-    How updates are made stands there too, where it is not the usual way.
+    The group is the one that is swept alone, or the first. How updates are made stands there too,
+    where it is not the usual way.
     """
     names = " + ".join(dict.fromkeys(type(wrapped(o)).__name__ for o in optimizers))
     alone = {} if group is None else {"group": group}
+    places = [(o, i) for o in optimizers for i in range(len(wrapped(o).param_groups))]
+    settings = describe(*places[group or 0])
     updates: dict[str, Any] = {} if accumulate == 1 else {"accumulate": accumulate}
     if max_grad_norm is not None:
         updates["max_grad_norm"] = float(max_grad_norm)
-    return {**describe(optimizers[0]), "name": names, **alone, **updates}
+    return {**settings, "name": names, **alone, **updates}
 
 
 def _make_test(sweep: Schedule | RangeTest | None, steps: int | None) -> RangeTest:

@@ -47,8 +47,8 @@ def range_test(
         steps: Density of a range that the test finds, ≥ 2; 100 if None. Not with sweep.
         validate: ``validate(model)`` gives metrics by name, such as ``{"val_accuracy": 0.9}``.
         validate_every: Updates between validations, ≥ 1. If None, a twentieth of the sweep; or 1
-            if that is to go through its data four times or more, since there the validation loss is
-            what is read (:meth:`~cyclr.rangetest.record.RangeRecord.read`).
+            where an epoch has twenty updates or fewer, since there the validation loss is what is
+            read (:meth:`~cyclr.rangetest.record.RangeRecord.read`).
         on_step: Called after every update with the running test, for progress.
 
     Raises:

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cyclr.errors import RecordError
-from cyclr.rangetest.record import Outcome, RangeRecord
+from cyclr.rangetest.record import VALIDATION_LOSSES, Outcome, RangeRecord
 
 Floats = npt.NDArray[np.float64]
 
 USUAL = 1e-2  # a rate above which even a single update may make a loss explode
-OFTEN = 4.0  # times that a sweep sees its data, from which on it may learn it by heart
+_OFTEN = 4.0  # times that a sweep sees its data, from which on it may learn it by heart
 _FAINT = 6.0  # deviations of a batch's loss that a fall may be for that to be all of it
 STILL_LOW = "The loss was still low at the end"  # how a caveat about that begins
 BASE_SHARE = 4.0  # of max_lr, where a rule reads nothing better: arXiv 1506.01186, section 3.3
@@ -150,8 +150,8 @@ def doubts(record: RangeRecord, loss: Floats, top: int) -> tuple[str, ...]:
         )
     elif record.outcome is Outcome.COMPLETED and top >= loss.size - max(2, loss.size // 20):
         found.append(_still_low(record))
-    elif fall < _FAINT * spread and record.passes >= OFTEN:
-        measured = [name for name in record.metrics if name.endswith("loss")]
+    elif fall < _FAINT * spread and record.passes >= _OFTEN:
+        measured = [name for name in VALIDATION_LOSSES if name in record.metrics]
         remedy = f"Read {measured[0]}" if measured else "Measure a validation loss, and read that"
         found.append(
             f"The sweep went {record.passes:.0f} times through its data, and the loss fell by "

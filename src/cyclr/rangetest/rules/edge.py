@@ -74,9 +74,8 @@ def edge(record: RangeRecord) -> Bounds:
     at least 2 σ. A loss that did not fall shows only where rates do harm: below that, a net that is
     trained already goes on best at the highest rate that does none. And a loss without noise may
     have fallen so low that it takes many updates to explode: it has been rising all the while.
-    The margin goes with the momentum because the edge does: on a quadratic of curvature λ, SGD
-    with momentum stands rates up to 2 (1 + momentum) / λ, whereas a run's noise grows as
-    1 / (1 - momentum).
+    The margin was measured without momentum and at .9; in between it goes as the limit
+    2 (1 + momentum) / λ that SGD has on a quadratic of curvature λ.
 
     Raises:
         RecordError: Fewer than five losses are finite.
