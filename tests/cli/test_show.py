@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,20 @@ def record(tmp_path: Path) -> RangeRecord:
     )
     made.save(tmp_path / "r.json")
     return made
+
+
+def test_of_little_data_the_validation_loss_is_drawn_and_the_loss_on_request(
+    run: Command, record: RangeRecord, tmp_path: Path
+) -> None:
+    steps = tuple(range(len(record)))
+    held = {"val_loss": Series(steps, tuple(loss - 1 for loss in record.loss))}
+    replace(record, metrics=held, steps_per_epoch=9).save(tmp_path / "few.json")
+    for options, drawn in (((), "val_loss"), (("--metric", "loss"), "loss")):
+        code, out, _ = run("show", "few.json", *options)
+        assert code == 0
+        assert out.splitlines()[0] == drawn
+        of = ", of val_loss" if drawn == "val_loss" else ""
+        assert f"basin{of}\n" in out
 
 
 def test_a_record_is_read_by_the_rule_and_metric_one_names(
