@@ -73,7 +73,7 @@ class Reading:
 
     @property
     def read_by(self) -> str:
-        """The rule, and the metric if it is not the loss: such as ``"edge, of val_loss"``."""
+        """The rule, and the metric if it is not the loss, such as ``"edge, of val_loss"``."""
         return self.rule if self.metric is None else f"{self.rule}, of {self.metric}"
 
     @property

@@ -153,7 +153,7 @@ class RangeTest:
 
     @property
     def validate_every(self) -> int:
-        """Updates between validations, where the user does not say: a twentieth of the sweep.
+        """Updates between validations where the user does not say, a twentieth of the sweep.
 
         But 1 where an epoch has twenty updates or fewer, since there the validation loss is what is
         read.

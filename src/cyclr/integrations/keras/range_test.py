@@ -61,7 +61,7 @@ def range_test(
             ``model.evaluate``; called before an update.
         validate_every: Updates between validations, ≥ 1. If None, a twentieth of the sweep; or 1
             where an epoch has twenty updates or fewer, since there the validation loss is what is
-            read (:meth:`~cyclr.rangetest.record.RangeRecord.read`).
+            read (:meth:`~cyclr.rangetest.RangeRecord.read`).
         on_step: Called after every update with the running test, for progress.
 
     Raises:

@@ -74,7 +74,7 @@ def range_test(
             in eval mode without gradients, before an update, with the module where it trains.
         validate_every: Updates between validations, ≥ 1. If None, a twentieth of the sweep; or 1
             where an epoch has twenty updates or fewer, since there the validation loss is what is
-            read (:meth:`~cyclr.rangetest.record.RangeRecord.read`).
+            read (:meth:`~cyclr.rangetest.RangeRecord.read`).
         on_step: Called after every update with the running test, for progress.
 
     Raises:

@@ -105,7 +105,7 @@ def range_test(
             called in eval mode without gradients, before an update.
         validate_every: Updates between validations, ≥ 1. If None, a twentieth of the sweep; or 1
             where an epoch has twenty updates or fewer, since there the validation loss is what is
-            read (:meth:`~cyclr.rangetest.record.RangeRecord.read`).
+            read (:meth:`~cyclr.rangetest.RangeRecord.read`).
         accumulate: Micro-batches per update, ≥ 1. Not with train_step.
         max_grad_norm: Clip the gradient's norm to this, > 0. Not with train_step.
         autocast: Run the forward pass under autocast in this type, such as ``torch.bfloat16``.
