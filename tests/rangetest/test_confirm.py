@@ -145,6 +145,9 @@ def test_a_reading_by_a_metric_is_confirmed_by_that() -> None:
     assert (by_metric.metric, by_loss.metric) == ("val_loss", None)
     assert by_metric.max_lr == pytest.approx(math.sqrt(READING.max_lr * SECOND), rel=0.1)
     assert by_loss.max_lr > 1.5 * by_metric.max_lr
+    few = dataclasses.replace(record, steps_per_epoch=7)  # where by itself it reads the other
+    assert few.read("edge").metric == "val_loss"
+    assert settle(READING, few).max_lr == by_loss.max_lr
     with pytest.raises(InputError, match=r"hold the metric that was read, 'val_loss', got none;"):
         settle(reading, losses)
 

@@ -130,6 +130,7 @@ def challenge(
         raise InputError(
             "confirming takes one process; do it there with cyclr fit, and train with its recipe"
         )
+    metrics = {} if reading.metric == "val_loss" else parts.task.metrics
     return confirm(
         reading,
         parts.model,
@@ -137,7 +138,7 @@ def challenge(
         parts.batches,
         parts.task.loss_fn,
         total_steps=total_steps,
-        validate=None if reading.metric is None else _measure(parts, parts.task.metrics),
+        validate=None if reading.metric is None else _measure(parts, metrics),
         **_update_options(accumulate, max_grad_norm, mixed_precision),
     )
 

@@ -104,7 +104,7 @@ def settle(reading: Reading, record: RangeRecord) -> Reading:
     caveats += _seldom(reading.metric, record)
     try:
         known = record if record.optimizer else replace(record, optimizer=reading.optimizer)
-        second = known.read(RULE, reading.metric)
+        second = known.read(RULE, reading.metric or "loss")
     except RecordError as error:
         ended = record.outcome in (Outcome.DIVERGED, Outcome.NON_FINITE)
         # The first sweep went through the same batches, so it is not theirs but the rate's fault.
