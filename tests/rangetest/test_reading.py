@@ -104,6 +104,18 @@ class TestTheDefaultMetric:
             same = Series(record.metrics["val_loss"].steps, (value,) * len(record))
             assert replace(record, metrics={"val_loss": same}).read().metric is None
 
+    def test_where_it_cannot_be_read_the_loss_is_with_a_caveat(self) -> None:
+        record = self._record()
+        rising = Series(
+            record.metrics["val_loss"].steps, tuple(1.0 + k for k in range(len(record)))
+        )
+        hopeless = replace(record, metrics={"val_loss": rising}, outcome=Outcome.DIVERGED)
+        reading = hopeless.read()
+        assert (reading.metric, reading.max_lr) == (None, record.read(metric="loss").max_lr)
+        assert "val_loss could not be read, and the loss was read instead:" in reading.caveats[-1]
+        with pytest.raises(RecordError, match="rose from the first steps"):
+            hopeless.read(metric="val_loss")
+
     def test_smith_s_figure_is_read_by_its_accuracy(self) -> None:
         test = RangeTest(LinearSweep(start_lr=0.0, end_lr=0.02, steps=41), steps_per_epoch=5)
         for lr in test:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from cyclr.errors import RecordError
 from cyclr.rangetest.reading import Reading
@@ -36,9 +37,9 @@ def read(record: RangeRecord, rule: str | None = None, metric: str | None = None
         RecordError: The rule or the metric is unknown, or the record does not hold what the rule
             needs.
     """
-    if metric is None:
-        metric = _default_metric(record, rule)
-    elif metric == "loss":  # of all that was measured, nothing else
+    if metric is None and (own := _default_metric(record, rule)) is not None:
+        return _read_or_else_the_loss(record, rule, own)
+    if metric == "loss":  # of all that was measured, nothing else
         record, metric = record.alone(), None
     seen = record if metric is None else record.seen_by(metric)
     name = _default_rule(seen) if rule is None else rule
@@ -66,6 +67,16 @@ def read(record: RangeRecord, rule: str | None = None, metric: str | None = None
         record=seen,
         updates=record.updates,
     )
+
+
+def _read_or_else_the_loss(record: RangeRecord, rule: str | None, metric: str) -> Reading:
+    """Read a metric that nobody asked for; where that fails, the loss, with a caveat."""
+    try:
+        return read(record, rule, metric)
+    except RecordError as error:
+        reading = read(record, rule, "loss")
+        caveat = f"{metric} could not be read, and the loss was read instead: {error}"
+        return replace(reading, caveats=(*reading.caveats, caveat))
 
 
 def _read_each(
