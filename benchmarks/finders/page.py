@@ -31,9 +31,9 @@ _HEAD = """# Finders: what training at their suggestions reaches
 
 `python -m benchmarks.finders page` wrote this from the cache. Share of the oracle's accuracy, or of
 its fall in log loss, mean of three seeds (nine where three leave the oracle's best uncertain by
-more than 1 %), at most 1; "steps" is what finding takes, of a budget of
-1,000. A finder that fails counts as no training. CIFAR-10 here is re-encoded as JPEG, so accuracies
-sit one to three points below the original's; all finders share it.
+more than 1 %, or what our readings reach by more than 3 %), at most 1; "steps" is what finding
+takes, of a budget of 1,000. A finder that fails counts as no training. CIFAR-10 here is re-encoded
+as JPEG, so accuracies sit one to three points below the original's; all finders share it.
 
 """
 _HELD_OUT = """

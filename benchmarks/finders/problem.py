@@ -33,7 +33,7 @@ class Problem:
         steps: The training budget in updates.
         clip: Largest norm of the gradient, or None.
         seeds: How many everything is repeated with: nine where three leave the oracle's best
-            uncertain by more than a hundredth of it.
+            uncertain by more than a hundredth of it, or what our readings reach by more than three.
         lr_range: Decades of peak rates that the oracle tries.
     """
 

@@ -90,7 +90,7 @@ PROBLEMS = [
         optimizer=sgd(0.9, 1e-4), batch_size=32,
     ),
     Problem(
-        name="fashion-patches-adamw", split=data.fashion, batch_size=64,
+        name="fashion-patches-adamw", seeds=9, split=data.fashion, batch_size=64,
         model=lambda: nets.Patches(1, 10, 28, 7), optimizer=lambda p: adamw(p), lr_range=ADAPTIVE,
     ),
     Problem(

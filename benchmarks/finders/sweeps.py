@@ -13,6 +13,7 @@ from benchmarks.finders.problem import Problem
 from benchmarks.finders.problems import BY_NAME
 from benchmarks.finders.store import CACHE, seeds
 from benchmarks.finders.train import Batches, begin
+from cyclr.errors import RecordError
 from cyclr.integrations.torch import confirm, range_test
 from cyclr.rangetest import RangeRecord, RangeTest
 
@@ -53,9 +54,13 @@ def has_little_data(name: str) -> bool:
 
 
 def validated(_: str, problem: Problem, seed: int) -> dict[str, Any]:
-    """Sweep with the validation loss after every update, and read that; give the rate."""
+    """Sweep with the validation loss after every update, and read that; give the rate, if any."""
     record = _validated(problem, seed)
-    return {"lr": record.read(metric="val_loss").max_lr, "steps": record.updates}
+    try:
+        lr: float | None = record.read(metric="val_loss").max_lr
+    except RecordError:
+        lr = None
+    return {"lr": lr, "steps": record.updates}
 
 
 def _validated(problem: Problem, seed: int) -> RangeRecord:
