@@ -6,7 +6,7 @@ import statistics
 import pytest
 import torch
 
-from benchmarks.finders import sweeps, trials
+from benchmarks.finders import sweeps, table, trials
 from benchmarks.finders.fifth import FIFTH
 from benchmarks.finders.fourth import FOURTH
 from benchmarks.finders.fresh import FRESH
@@ -28,12 +28,8 @@ def test_every_task_has_one_list() -> None:
     assert apart([held[0], NAMES[0]]) == [[NAMES[0]], [held[0]]]
 
 
-# Of this, three left what trainings at our readings reached uncertain by five hundredths.
-UNSURE = "fashion-patches-adamw"
-
-
 @pytest.mark.parametrize("name", BY_NAME)
-def test_nine_seeds_are_for_tasks_that_three_leave_uncertain_by_more_than_a_hundredth(
+def test_nine_seeds_are_for_tasks_that_three_leave_uncertain(
     name: str,
 ) -> None:
     judge = Judge(name)
@@ -44,8 +40,22 @@ def test_nine_seeds_are_for_tasks_that_three_leave_uncertain_by_more_than_a_hund
         if None not in results
     ]
     best = max(reached, key=statistics.fmean)
-    error = statistics.stdev(best) / len(best) ** 0.5 / statistics.fmean(best)
-    assert BY_NAME[name].seeds == (9 if error > 0.01 or name == UNSURE else 3)
+    whos = ("cyclr", table.CONFIRMED) if name in NAMES else ()  # others are not trained
+    ours = [_error(_reached(judge, who), best) for who in whos]
+    unsure = _error(best, best) > 0.01 or max(ours, default=0.0) > 0.03
+    assert BY_NAME[name].seeds == (9 if unsure else 3)
+
+
+def _reached(judge: Judge, finder: str) -> list[float]:
+    """Give what trainings at a finder's rates reach, by the seeds that every task has."""
+    name = judge.problem.name
+    rates = [table.suggested(finder, name, seed).lr for seed in SEEDS]
+    results = [judge.store.result(lr, seed) for seed, lr in enumerate(rates) if lr is not None]
+    return [judge.quality(r, seed) for seed, r in enumerate(results) if r is not None]
+
+
+def _error(reached: list[float], best: list[float]) -> float:
+    return statistics.stdev(reached) / len(reached) ** 0.5 / statistics.fmean(best)
 
 
 OWN, BETTER, NOISY = [1.0, 2.0] * 16, [0.5, 1.6] * 16, [3.0, 0.0] * 16
